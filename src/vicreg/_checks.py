@@ -52,14 +52,14 @@ def require(
 
 
 def shown(value: object) -> str:
-    """A value from data (a column's name, a cell, a path) as one safe, short line.
+    r"""A value from data (a column's name, a cell, a path) as one safe, short line.
 
     Control characters are escaped and long text is cut, so that a hostile column name can neither forge a line
     of output nor flood it.
 
     Example:
-        >>> print(shown("a\\nb"))
-        'a\\nb'
+        >>> print(shown("a\nb"))
+        'a\nb'
     """
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 4] + "..." + text[-1]
@@ -94,15 +94,17 @@ def check_number(
         TypeError: It is no number.
         ValueError: It is not finite or out of range.
     """
-    number = isinstance(value, (int, float)) or (hasattr(value, "__float__") and getattr(value, "ndim", 0) == 0)
-    require(number and not isinstance(value, (bool, str)), name, "be a number", shown(value), error=TypeError)
+    number = isinstance(value, (int, float)) or (
+        hasattr(value, "__float__") and getattr(value, "ndim", 0) == 0
+    )
+    require(number and not isinstance(value, bool | str), name, "be a number", shown(value), error=TypeError)
     value = float(value)
     bounds = f"be a finite number {'above' if open_low else 'of at least'} {low:g}"
     bounds = bounds if high == math.inf else f"{bounds} and at most {high:g}"
     bounds = "be a finite number" if low == -math.inf and high == math.inf else bounds
     inside = math.isfinite(value) and (value > low if open_low else value >= low) and value <= high
     require(inside, name, bounds, value)
-    return value
+    return float(value)
 
 
 def check_integer(name: str, value: Any, low: int, high: int | None = None) -> int:
@@ -120,7 +122,7 @@ def check_integer(name: str, value: Any, low: int, high: int | None = None) -> i
     value = int(value)
     rule = f"be at least {low}" if high is None else f"lie between {low} and {high}"
     require(value >= low and (high is None or value <= high), name, rule, value)
-    return value
+    return int(value)
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> str:

@@ -1,0 +1,130 @@
+"""Perceptrons: the table encoder with its linear path, expanders and decoders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vicreg._checks import check_integer, require
+
+
+def hidden_layers(widths: Sequence[int]) -> nn.Sequential:
+    """Blocks of linear, batch norm and ReLU: ``widths[0]`` inputs, ``widths[-1]`` outputs.
+
+    The linear layers carry no bias, since batch norm subtracts it again.
+
+    Example:
+        >>> hidden_layers((5, 8, 8))(torch.ones(4, 5)).shape
+        torch.Size([4, 8])
+    """
+    blocks: list[nn.Module] = []
+    for n_in, n_out in pairwise(widths):
+        blocks += [nn.Linear(n_in, n_out, bias=False), nn.BatchNorm1d(n_out), nn.ReLU()]
+    return nn.Sequential(*blocks)
+
+
+def perceptron(n_in: int, hidden: Sequence[int], n_out: int) -> nn.Sequential:
+    """Hidden blocks and a linear output layer: a decoder, or an expander (section 4.2 of the VICReg paper).
+
+    Args:
+        n_in: Width of the input.
+        hidden: Widths of the hidden layers; may be empty.
+        n_out: Width of the output.
+    """
+    return nn.Sequential(*hidden_layers((n_in, *hidden)), nn.Linear((n_in, *hidden)[-1], n_out))
+
+
+def expander(n_in: int, widths: Sequence[int]) -> nn.Module:
+    """The expander with these layer widths, the last being the embedding's; none is the identity."""
+    return perceptron(n_in, widths[:-1], widths[-1]) if widths else nn.Identity()
+
+
+class TableEncoder(nn.Module):
+    """A perceptron from vectorised rows to representations, with a linear path beside it.
+
+    The linear path carries what a linear map of the columns can carry (it starts at whitened PCA,
+    :meth:`start_at`), the hidden layers add what it cannot: their output layer starts at zero.
+
+    Args:
+        n_features: Width of a vectorised row.
+        n_components: Width of the representation; None leaves the output layer out, so that the representation
+            is what the last hidden layer gives (the earliest table form of VICReg).
+        hidden: Widths of the hidden layers; may be empty with a linear path.
+        linear_path: Whether there is one.
+
+    Shapes:
+        (n, n_features) to (n, width).
+
+    Raises:
+        ValueError: The parts leave no path from input to output.
+
+    Example:
+        >>> encoder = TableEncoder(30, 8, hidden=(64, 64))
+        >>> encoder(torch.ones(4, 30)).shape
+        torch.Size([4, 8])
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_components: int | None = 16,
+        hidden: Sequence[int] = (128, 128),
+        linear_path: bool = True,
+    ) -> None:
+        super().__init__()
+        check_integer("n_features", n_features, 1)
+        for width in hidden:
+            check_integer("each width in encoder", width, 1)
+        require(
+            n_components is not None or (bool(hidden) and not linear_path),
+            "n_components",
+            "be a number with linear_path=True or without hidden layers",
+            None,
+        )
+        self.width = hidden[-1] if n_components is None else check_integer("n_components", n_components, 1)
+        require(bool(hidden) or linear_path, "encoder", "have hidden layers or a linear path", "neither")
+        self.settings: dict[str, Any] = {
+            "n_features": n_features,
+            "n_components": n_components,
+            "hidden": list(hidden),
+            "linear_path": linear_path,
+        }
+        self.hidden = hidden_layers((n_features, *hidden))
+        self.output: nn.Module | None = None
+        if n_components is not None and hidden:
+            self.output = nn.Linear(hidden[-1], n_components)
+        self.linear = nn.Linear(n_features, self.width) if linear_path else None
+        if self.linear is not None and isinstance(self.output, nn.Linear):
+            nn.init.zeros_(self.output.weight)
+            nn.init.zeros_(self.output.bias)
+
+    @torch.no_grad()
+    def start_at(self, projection: Tensor, offset: Tensor) -> None:
+        """Set the first rows of the linear path to ``projection @ x + offset``; the rest starts small and random.
+
+        Args:
+            projection: (m, n_features), m at most the representation's width.
+            offset: (m,).
+        """
+        if self.linear is None:
+            return
+        self.linear.weight.normal_(std=1e-2 / self.linear.in_features**0.5)
+        self.linear.bias.zero_()
+        self.linear.weight[: len(projection)] = projection
+        self.linear.bias[: len(offset)] = offset
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Representations of vectorised rows, (n, width)."""
+        linear: Tensor | None = None if self.linear is None else self.linear(x)
+        if linear is not None and len(self.hidden) == 0:
+            return linear
+        h: Tensor = self.hidden(x)
+        h = h if self.output is None else self.output(h)
+        return h if linear is None else h + linear
+
+
+ENCODERS: dict[str, type[TableEncoder]] = {"mlp": TableEncoder}
