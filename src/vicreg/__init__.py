@@ -1,1 +1,52 @@
-"""Representations from data without labels: VICReg, exact, for tables and your own PyTorch loop."""
+"""Representations from data without labels: VICReg, exact, for tables and your own PyTorch loop.
+
+``VICReg(n_components=16).fit_transform(table)`` embeds the rows of a table, ``VICRegLoss()(z_a, z_b)`` is the loss for
+your own loop, ``load(folder)`` opens what a run left, and ``EmbeddingComparison`` judges anybody's embeddings.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vicreg.estimators import VICReg
+    from vicreg.evaluation import EmbeddingComparison
+    from vicreg.inference import Embedder, load
+    from vicreg.loss import VICRegLoss, vicreg_loss
+    from vicreg.objectives import Objective, Outputs, Term
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Embedder": "vicreg.inference",
+    "EmbeddingComparison": "vicreg.evaluation",
+    "Objective": "vicreg.objectives",
+    "Outputs": "vicreg.objectives",
+    "Term": "vicreg.objectives",
+    "VICReg": "vicreg.estimators",
+    "VICRegLoss": "vicreg.loss",
+    "load": "vicreg.inference",
+    "vicreg_loss": "vicreg.loss",
+}
+
+__all__ = [
+    "Embedder",
+    "EmbeddingComparison",
+    "Objective",
+    "Outputs",
+    "Term",
+    "VICReg",
+    "VICRegLoss",
+    "load",
+    "vicreg_loss",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use: scikit-learn and Fabric cost a second each."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vicreg' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -72,9 +72,7 @@ def distinct_rows(x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np
 
 def _exact(x: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(x)
-    return search.kneighbors(return_distance=False).astype(
-        np.int64
-    )  # without X, a row is not its own neighbour
+    return search.kneighbors(return_distance=False).astype(np.int64)  # without X, a row is not its own neighbour
 
 
 def _approximate(x: NDArray[np.float32], k: int) -> NDArray[np.int64]:

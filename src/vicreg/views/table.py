@@ -72,9 +72,7 @@ def step_to_neighbor(rows: Tensor, table: Table, k: int, generator: Generator) -
     """For each row index one of its ``k`` nearest rows, each as probable as the others, (b,)."""
     if table.neighbors is None:
         raise ValueError(message("table", "carry neighbors for this view", None, "Pass neighbors to Table."))
-    pick = torch.randint(
-        min(k, table.neighbors.shape[1]), rows.shape, generator=generator, device=rows.device
-    )
+    pick = torch.randint(min(k, table.neighbors.shape[1]), rows.shape, generator=generator, device=rows.device)
     return table.neighbors[rows, pick]
 
 

@@ -1,0 +1,315 @@
+"""The scikit-learn face: estimators that own a network, and are none."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from vicreg._checks import check_integer, message, require, shown
+from vicreg.data import Frame, TableSpec, as_frame, fit_spec, row_hashes
+from vicreg.evaluation import EmbeddingComparison, pca
+from vicreg.inference import Embedder
+from vicreg.training.config import Precision, TableConfig, from_mapping
+from vicreg.training.engine import State
+from vicreg.training.progress import progress
+from vicreg.training.table import one_pass, table_run
+from vicreg.views import TableView, table_views
+from vicreg.views.table import ViewsLike
+
+Seed = int | np.random.Generator | np.random.RandomState | None
+
+
+class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # untyped bases
+    """Embed the rows of a table without labels.
+
+    Two views of each row pass through one network, whose embeddings are pulled together while every dimension keeps
+    its variance and the dimensions are decorrelated (VICReg; Bardes, Ponce, LeCun, ICLR 2022). By default a view
+    swaps half of a row's cells with those of a near row, and a decoder is to restore the row from its representation.
+
+    Numbers, categories, dates, text and gaps are taken as they are (mixed tables need ``pip install 'vicreg[table]'``).
+
+    Args:
+        n_components: Width of the embedding. None: what the last hidden layer gives.
+        views: ``neighbors``, ``walk``, ``marginal``, ``mask``, ``noise`` or ``identity``; a function of
+            ``(batch, generator)``; or a pair of functions, one for each view.
+        view_rate: Strength of named views; None is the view's own default.
+        objective: Name of the objective.
+        reconstruction: Weight of the reconstruction term; 0 is the paper's objective.
+        sim_coeff: Weight of the invariance term.
+        std_coeff: Weight of the variance term.
+        cov_coeff: Weight of the covariance term.
+        variance_target: Standard deviation below which the variance term acts.
+        encoder: Widths of the hidden layers; or a module from vectorised rows to representations; or a pair of
+            modules, one for each view.
+        linear_path: Whether a linear path, starting at whitened PCA, stands beside the hidden layers.
+        expander: Widths of the expander's layers.
+        decoder: Widths of the decoder's hidden layers.
+        shared: Whether both views pass through one branch; otherwise the first branch's encoder is kept.
+        steps: Optimiser steps.
+        epochs: Passes over the rows, in place of steps.
+        batch_size: Rows per step.
+        learning_rate: Highest learning rate of the one-cycle schedule.
+        weight_decay: AdamW's.
+        precision: Arithmetic of the networks: ``32-true``, ``bf16-mixed``, ``16-mixed`` or ``64-true``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        random_state: Seed. The global generators are neither used nor changed; None draws a fresh seed.
+        verbose: Whether to show progress.
+
+    Attributes:
+        embedder_: The encoder with its preprocessing (:class:`vicreg.inference.Embedder`).
+        history_: Each unweighted term and the total, by step.
+        n_features_in_: Columns of the table.
+        feature_names_in_: Their names, if they are named.
+        baseline_: PCA of the same width on the rows of the fit, to compare with.
+
+    Example:
+        >>> from sklearn.datasets import load_wine
+        >>> X, _ = load_wine(return_X_y=True)
+        >>> VICReg(n_components=4, steps=20, random_state=0).fit_transform(X).shape
+        (178, 4)
+    """
+
+    def __init__(
+        self,
+        n_components: int | None = 16,
+        *,
+        views: ViewsLike = "neighbors",
+        view_rate: float | None = None,
+        objective: str = "vicreg",
+        reconstruction: float = 10.0,
+        sim_coeff: float = 25.0,
+        std_coeff: float = 25.0,
+        cov_coeff: float = 1.0,
+        variance_target: float = 1.0,
+        encoder: Sequence[int] | nn.Module | Sequence[nn.Module] = (128, 128),
+        linear_path: bool = True,
+        expander: Sequence[int] = (256, 256, 256),
+        decoder: Sequence[int] = (128, 128),
+        shared: bool = True,
+        steps: int = 1500,
+        epochs: int | None = None,
+        batch_size: int = 256,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-2,
+        precision: Precision = "32-true",
+        device: str = "auto",
+        random_state: Seed = None,
+        verbose: bool = False,
+    ) -> None:
+        self.n_components = n_components
+        self.views = views
+        self.view_rate = view_rate
+        self.objective = objective
+        self.reconstruction = reconstruction
+        self.sim_coeff = sim_coeff
+        self.std_coeff = std_coeff
+        self.cov_coeff = cov_coeff
+        self.variance_target = variance_target
+        self.encoder = encoder
+        self.linear_path = linear_path
+        self.expander = expander
+        self.decoder = decoder
+        self.shared = shared
+        self.steps = steps
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.precision = precision
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: object = None) -> Self:
+        """Learn from the rows of a table.
+
+        Args:
+            X: (n, p) an array, a pandas or polars frame, or an Arrow table; n at least 2.
+            y: Ignored.
+
+        Raises:
+            ValueError: No column varies, fewer than two rows, infinities, or a parameter out of its range.
+            TypeError: Cells that are lists or other objects.
+        """
+        frame = as_frame(X)
+        spec, config = fit_spec(frame), self._config()
+        x = spec.apply(frame)
+        run = table_run(config, x, spec.sources, self._views(), self._encoders())
+        with progress() if self.verbose else nullcontext() as callback:
+            run.train([callback] if callback else [])
+        return self._keep(frame, spec, x, run.state, row_hashes(x))
+
+    def partial_fit(self, X: Any, y: object = None) -> Self:
+        """Go on learning from one part of a stream: one pass over its rows, in batches.
+
+        Neighbours cannot be searched in a stream: views that need them give way to marginal corruption, and a
+        warning says so. The first part fixes columns and scales, so it should look like what follows. The learning
+        rate is held constant.
+
+        Args:
+            X: (n, p) the part; n at least 2.
+            y: Ignored.
+        """
+        frame = as_frame(X)
+        config, views = self._config(), self._views()
+        if any(view.n_neighbors for view in views):
+            views = table_views("marginal")
+            if not hasattr(self, "embedder_"):
+                said = message("partial_fit", "take views without neighbors", shown(self.views), "It takes 'marginal'.")
+                warnings.warn(said, UserWarning, stacklevel=2)
+        if not hasattr(self, "embedder_"):
+            spec = fit_spec(frame)
+            x = spec.apply(frame)
+            state, seen = table_run(config, x, spec.sources, views, self._encoders()).state, row_hashes(x)
+        else:
+            spec, state = self.embedder_.spec, self._state
+            self._check_width(frame)
+            x = spec.apply(frame)
+            seen = np.union1d(self._seen, row_hashes(x))
+        one_pass(state, config, x, spec.sources, views).train()
+        return self._keep(frame, spec, x, state, seen)
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """The embedding of every row, (n, n_components); a row's does not depend on the rows beside it.
+
+        Args:
+            X: (n, p) a table with the columns of the fit: found by name, or by position in an array.
+
+        Raises:
+            NotFittedError: Before ``fit``.
+            ValueError: A column is missing or of another type.
+        """
+        check_is_fitted(self, "embedder_")
+        frame = as_frame(X)
+        self._check_width(frame)
+        return self.embedder_.transform(frame)
+
+    def evaluate(self, X: Any, y: ArrayLike) -> EmbeddingComparison:
+        """Judge the embedding beside the raw columns and PCA of its width, on labelled rows that the fit did not see.
+
+        Args:
+            X: (n, p) labelled rows; those that the fit saw are left out, with a warning that counts them.
+            y: (n,) classes or numbers.
+
+        Returns:
+            The comparison: print it, or ask it for its ``scores`` and its ``verdict("vicreg")``.
+
+        Raises:
+            ValueError: The fit saw all rows.
+        """
+        check_is_fitted(self, "embedder_")
+        frame, labels = as_frame(X), np.asarray(y)
+        self._check_width(frame)
+        x = self.embedder_.vectorise(frame)
+        same_length = len(labels) == len(x)
+        require(same_length, "y", f"hold a label for each of the {len(x)} rows of X", len(labels))
+        new = ~np.isin(row_hashes(x), self._seen)
+        fix = "Hold rows out of the fit to judge on."
+        require(bool(new.any()), "X", "hold rows that the fit did not see", f"{len(x)} that it saw", fix)
+        if not new.all():
+            warnings.warn(f"{np.sum(~new)} of {len(x)} rows were seen by the fit and are left out.", stacklevel=2)
+        columns = x[new]
+        representations = {
+            "raw": columns,
+            "pca": self.baseline_.transform(columns),
+            "vicreg": self.embedder_.encode(columns),
+        }
+        return EmbeddingComparison(representations, labels[new])
+
+    def save(self, folder: str | Path) -> None:
+        """Write the encoder and its preprocessing, for :func:`vicreg.load`: safetensors and JSON, no training rows.
+
+        Args:
+            folder: A new folder, or one that holds such files, which are replaced.
+        """
+        check_is_fitted(self, "embedder_")
+        self.embedder_.save(folder)
+
+    def _config(self) -> TableConfig:
+        """The plain parameters as settings of a run; views and encoders that are objects go beside them."""
+        given = {name: value for name, value in self.get_params(deep=False).items() if name in NAMES}
+        plain = {name: _plain(value) for name, value in given.items() if not _is_object(value)}
+        return from_mapping(plain | {"seed": _seed(self.random_state)})
+
+    def _views(self) -> tuple[TableView, TableView]:
+        return table_views(self.views, self.view_rate)
+
+    def _encoders(self) -> tuple[nn.Module, ...]:
+        """Copies of the modules given as encoders, so that a fit leaves the parameters as they were."""
+        if not _is_object(self.encoder):
+            return ()
+        several = (self.encoder,) if isinstance(self.encoder, nn.Module) else self.encoder
+        return tuple(copy.deepcopy(one) for one in several)
+
+    def _keep(
+        self, frame: Frame, spec: TableSpec, x: NDArray[np.float32], state: State, seen: NDArray[np.uint64]
+    ) -> Self:
+        self.embedder_ = Embedder(state.model.encoder.eval(), spec)
+        self.history_ = state.history()
+        self.n_features_in_ = len(frame.names)
+        if frame.named:
+            self.feature_names_in_ = np.asarray(frame.names, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        self._n_features_out = self.embedder_.encode(x[:1]).shape[1]
+        self.baseline_ = pca(x, self._n_features_out)
+        self._state, self._seen = state, seen
+        return self
+
+    def _check_width(self, frame: Frame) -> None:
+        """Columns found by position must be as many as the fit's; named ones are checked by name."""
+        named = frame.named and hasattr(self, "feature_names_in_")
+        require(
+            named or len(frame.names) == self.n_features_in_,
+            "X",
+            "have the columns of the fit",
+            f"X has {len(frame.names)} features, but VICReg is expecting {self.n_features_in_} features as input",
+        )
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.string = True
+        tags.non_deterministic = self.random_state is None
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+NAMES = {field.name for field in fields(TableConfig)}
+
+
+def _is_object(value: object) -> bool:
+    """Whether a parameter is a module or callable, or a pair of these, and so no plain setting."""
+    several = value if isinstance(value, list | tuple) and value else (value,)
+    return all(callable(one) for one in several)
+
+
+def _plain(value: object) -> object:
+    """NumPy's numbers as Python's: grid searches pass them."""
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(one) for one in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _seed(random_state: Seed) -> int:
+    """A seed from what scikit-learn's users pass, without touching NumPy's global generator."""
+    if random_state is None:
+        random_state = np.random.default_rng()
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31))
+    return check_integer("random_state", random_state, 0, 2**32 - 1)

@@ -1,0 +1,1 @@
+"""Training: settings, schedules, the loop, and runs by kind of data."""

@@ -1,0 +1,146 @@
+"""Settings of a run: frozen dataclasses, and their YAML."""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import yaml
+
+from vicreg._checks import check_integer, check_number, listed, message, require, shown
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """How a table is learnt from.
+
+    The defaults were chosen on 22 development tables (docs/experiments.md) and serve every table.
+
+    Attributes:
+        n_components: Width of the representation, the numbers per row one gets.
+        views: Name of the views: neighbors, walk, marginal, mask, noise or identity.
+        view_rate: Strength of the views (share of cells replaced, deviation of the noise, length of the walk); the
+            view's own default when left out.
+        objective: Name of the objective.
+        reconstruction: Weight of the reconstruction term; 0 is the paper's objective.
+        sim_coeff: Weight of the invariance term, lambda in the paper.
+        std_coeff: Weight of the variance term, mu in the paper.
+        cov_coeff: Weight of the covariance term, nu in the paper.
+        variance_target: Standard deviation below which the variance term acts, gamma in the paper.
+        encoder: Widths of the encoder's hidden layers.
+        linear_path: Whether a linear path that starts at whitened PCA stands beside the hidden layers.
+        expander: Widths of the expander's layers; none makes the loss act on the representation.
+        decoder: Widths of the decoder's hidden layers.
+        shared: Whether both views pass through one branch; otherwise each has its own, and the first is kept.
+        steps: Optimiser steps.
+        epochs: Passes over the rows, in place of steps.
+        batch_size: Rows per step; all rows where there are fewer.
+        learning_rate: AdamW's highest learning rate, of a one-cycle schedule.
+        weight_decay: AdamW's weight decay.
+        precision: Arithmetic of the networks; the loss is always at least float32.
+        device: auto, cpu, cuda or mps.
+        seed: Of everything random.
+    """
+
+    n_components: int | None = 16
+    views: str = "neighbors"
+    view_rate: float | None = None
+    objective: str = "vicreg"
+    reconstruction: float = 10.0
+    sim_coeff: float = 25.0
+    std_coeff: float = 25.0
+    cov_coeff: float = 1.0
+    variance_target: float = 1.0
+    encoder: tuple[int, ...] = (128, 128)
+    linear_path: bool = True
+    expander: tuple[int, ...] = (256, 256, 256)
+    decoder: tuple[int, ...] = (128, 128)
+    shared: bool = True
+    steps: int = 1500
+    epochs: int | None = None
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    precision: Precision = "32-true"
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_components is not None:
+            check_integer("n_components", self.n_components, 1)
+        check_integer("steps", self.steps, 1)
+        if self.epochs is not None:
+            check_integer("epochs", self.epochs, 1)
+        check_integer("batch_size", self.batch_size, 2)
+        check_number("reconstruction", self.reconstruction, 0)
+        check_number("learning_rate", self.learning_rate, 0, open_low=True)
+        check_number("weight_decay", self.weight_decay, 0)
+        require(
+            self.precision in typing.get_args(Precision),
+            "precision",
+            f"be one of {listed(typing.get_args(Precision))}",
+            shown(self.precision),
+        )
+
+    def steps_for(self, n_rows: int) -> int:
+        """Optimiser steps over a table of so many rows."""
+        if self.epochs is None:
+            return self.steps
+        return self.epochs * max(1, n_rows // self.batch_size)
+
+
+def to_yaml(config: TableConfig) -> str:
+    """The settings as YAML, in the order of the dataclass.
+
+    Example:
+        >>> print(to_yaml(TableConfig()).splitlines()[0])
+        n_components: 16
+    """
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+    return yaml.safe_dump(plain, sort_keys=False)
+
+
+def from_mapping(values: object) -> TableConfig:
+    """Settings from a mapping, such as parsed YAML or JSON; what it leaves out is at its default.
+
+    Raises:
+        ValueError: An unknown name, or a value of another type than the setting's.
+
+    Example:
+        >>> from_mapping({"steps": 10}).steps
+        10
+        >>> from_mapping({"stesp": 10})
+        Traceback (most recent call last):
+        ValueError: a setting must be one of ...
+    """
+    if not isinstance(values, dict):
+        raise ValueError(message("settings", "be a mapping of names to values", shown(values)))
+    types = typing.get_type_hints(TableConfig)
+    names = [field.name for field in fields(TableConfig)]
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        require(name in names, "a setting", f"be one of {listed(names, len(names))}", shown(name))
+        checked[name] = _checked(str(name), value, types[str(name)])
+    return TableConfig(**checked)
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    if typing.get_origin(kind) is tuple:
+        widths = isinstance(value, list | tuple) and all(type(one) is int for one in value)
+        require(widths, name, "be a list of whole numbers", shown(value))
+        return tuple(value)
+    if typing.get_origin(kind) is Literal:
+        require(value in typing.get_args(kind), name, f"be one of {listed(typing.get_args(kind))}", shown(value))
+        return value
+    accepted = typing.get_args(kind) or (kind,)
+    if float in accepted and type(value) is int:
+        value = float(value)
+    require(type(value) in accepted, name, f"be of type {_named(accepted)}", shown(value))
+    return value
+
+
+def _named(accepted: tuple[type, ...]) -> str:
+    return " or ".join("None" if one is type(None) else one.__name__ for one in accepted)

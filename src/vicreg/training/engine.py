@@ -1,0 +1,230 @@
+"""The one training loop, on Lightning Fabric; the only file that knows Fabric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import Generator, Tensor
+from torch.optim import AdamW, Optimizer
+
+from vicreg._checks import message, require
+from vicreg.networks import JointEmbedding
+from vicreg.objectives import Objective, Outputs
+from vicreg.training.optim import one_cycle, parameter_groups
+
+
+class Batch(Protocol):
+    """Some samples, before their views are taken."""
+
+    @property
+    def x(self) -> Tensor:
+        """The samples, (b, ...)."""
+
+
+class Source(Protocol):
+    """Samples that live on the device; a batch is a gather of their indices."""
+
+    @property
+    def x(self) -> Tensor:
+        """All samples, (n, ...)."""
+
+    def batch(self, rows: Tensor) -> Any:
+        """The samples with these indices."""
+
+
+View = Callable[[Any, Generator], Tensor]
+
+
+class Order:
+    """Row indices in shuffled epochs; the rows that do not fill a last batch wait for the next shuffle."""
+
+    def __init__(self, n_rows: int, batch_size: int, generator: Generator) -> None:
+        self.n_rows = n_rows
+        self.batch_size = min(batch_size, n_rows)
+        self.generator = generator
+        self.position = n_rows
+        self.permutation = torch.empty(0, dtype=torch.long, device=generator.device)
+
+    def next(self) -> Tensor:
+        """Indices of the next batch, (b,)."""
+        if self.position + self.batch_size > self.n_rows:
+            self.permutation = torch.randperm(self.n_rows, generator=self.generator, device=self.generator.device)
+            self.position = 0
+        self.position += self.batch_size
+        return self.permutation[self.position - self.batch_size : self.position]
+
+
+@dataclass(eq=False)
+class State:
+    """A run at some step: all that is needed to go on from there, bit by bit.
+
+    Attributes:
+        model: The branches, with their current weights.
+        optimizer: AdamW with its moments.
+        generator: Draws the order of rows and the views.
+        order: Where the run stands in its epoch.
+        terms: (at least step, terms) the objective's terms and total at each step so far, on the device.
+        names: The columns of ``terms``.
+        step: Steps done.
+        steps: Steps in all.
+    """
+
+    model: JointEmbedding
+    optimizer: Optimizer
+    generator: Generator
+    order: Order
+    terms: Tensor
+    names: tuple[str, ...]
+    step: int
+    steps: int
+
+    def history(self) -> dict[str, list[float]]:
+        """Each term and the total by step."""
+        rows = self.terms[: self.step].T.tolist()
+        return dict(zip(self.names, rows, strict=False))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that is a tensor, by name, for a checkpoint."""
+        saved = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            saved |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+        saved["generator"] = self.generator.get_state()
+        saved["order"] = self.order.permutation
+        saved["terms"] = self.terms[: self.step]
+        return {name: value.detach().cpu().contiguous() for name, value in saved.items()}
+
+    def plain(self) -> dict[str, Any]:
+        """Everything else, as JSON can hold it."""
+        return {"step": self.step, "steps": self.steps, "position": self.order.position, "names": list(self.names)}
+
+    def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+        """Go back to a checkpoint of the same run.
+
+        Raises:
+            ValueError: It is of a run with other networks or another length.
+        """
+        require(plain["steps"] == self.steps, "checkpoint", f"be of a run of {self.steps} steps", plain["steps"])
+        try:
+            self.model.load_state_dict(_under("model.", tensors))
+        except RuntimeError as mismatch:
+            raise ValueError(
+                message("checkpoint", "fit the run's networks", "other tensors", "Start a new run.")
+            ) from mismatch
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under("optimizer.", tensors).items():
+            index, _, key = name.partition(".")
+            moments.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        self.generator.set_state(tensors["generator"])
+        self.order.permutation = tensors["order"].to(self.generator.device)
+        self.order.position = plain["position"]
+        self.step = plain["step"]
+        self.names = tuple(plain["names"])
+        self.terms = torch.zeros(self.steps, len(self.names), device=self.generator.device)
+        self.terms[: self.step] = tensors["terms"]
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+Callback = Callable[[State], None]
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How the loop steps: how often, on how many samples, how fast, in which arithmetic, from which seed."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    precision: str
+    seed: int
+    schedule: Callable[[int, int], float] = one_cycle
+
+
+def device_of(name: str) -> torch.device:
+    """The device that a run asks for by name; ``auto`` is the first GPU, else the CPU.
+
+    Raises:
+        ValueError: There is no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as missing:
+        raise ValueError(
+            message("device", "be auto or a device of this machine", repr(name), "Try device='cpu'.")
+        ) from missing
+    return device
+
+
+def start(model: JointEmbedding, source: Source, how: Optimisation) -> State:
+    """A run at step 0 on the source's device."""
+    device = source.x.device
+    model.to(device)
+    generator = Generator(device).manual_seed(how.seed)
+    optimizer = AdamW(parameter_groups(model, how.weight_decay), lr=how.learning_rate, fused=device.type != "mps")
+    order = Order(len(source.x), how.batch_size, generator)
+    return State(model, optimizer, generator, order, torch.empty(0), (), 0, how.steps)
+
+
+def train(
+    state: State,
+    source: Source,
+    views: Sequence[View],
+    objective: Objective,
+    how: Optimisation,
+    callbacks: Sequence[Callback] = (),
+) -> State:
+    """Step until the run is done; each callback sees the state after every step.
+
+    Args:
+        state: Where the run stands; changed in place.
+        source: The samples.
+        views: One view of a batch for each branch.
+        objective: Total and terms of the branches' outputs.
+        how: Steps, batch size, learning rate, precision.
+        callbacks: Called after every step with the state; one that raises ends the run.
+
+    Returns:
+        The same state, at its last step, with the model in evaluation mode.
+    """
+    device = source.x.device
+    fabric = Fabric(
+        accelerator=device.type, devices=[device.index or 0] if device.type == "cuda" else 1, precision=how.precision
+    )  # type: ignore[arg-type]  # a checked name
+    module, optimizer = fabric.setup(state.model, state.optimizer)
+    module.train()
+    while state.step < state.steps:
+        batch = source.batch(state.order.next())
+        for group in optimizer.param_groups:
+            group["lr"] = how.learning_rate * how.schedule(state.step, state.steps)
+        joint = module([view(batch, state.generator) for view in views])
+        outputs = Outputs(x=(batch.x,) * len(views), h=joint.h, z=joint.z, decoded=joint.decoded)
+        total, terms = objective(outputs)
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(total)
+        optimizer.step()
+        _record(state, {**terms, "total": total.detach()})
+        for callback in callbacks:
+            callback(state)
+    state.model.eval()
+    return state
+
+
+def _record(state: State, terms: dict[str, Tensor]) -> None:
+    if not state.names:
+        state.names = tuple(terms)
+        state.terms = torch.zeros(state.steps, len(terms), device=state.generator.device)
+    if state.step >= len(state.terms):
+        state.terms = torch.cat((state.terms, torch.zeros_like(state.terms)))
+    state.terms[state.step] = torch.stack(list(terms.values()))
+    state.step += 1

@@ -1,0 +1,152 @@
+"""Settings, schedule and the loop."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from vicreg.training.config import TableConfig, from_mapping, to_yaml
+from vicreg.training.engine import Order, device_of
+from vicreg.training.optim import one_cycle, parameter_groups
+from vicreg.training.table import one_pass, table_run
+from vicreg.views import table_views
+
+
+def small(steps=12, seed=0, **settings):
+    config = TableConfig(n_components=3, steps=steps, batch_size=32, encoder=(16,), expander=(16, 16), decoder=(16,),
+                         seed=seed, device="cpu", **settings)  # fmt: skip
+    x = np.random.default_rng(0).normal(size=(100, 5)).astype(np.float32)
+    return config, x, table_run(config, x, np.arange(5), table_views("neighbors"))
+
+
+def test_yaml_comes_back():
+    config = TableConfig(steps=7, encoder=(3, 4), n_components=None, view_rate=0.25)
+    assert from_mapping(yaml.safe_load(to_yaml(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"stesp": 1}, "a setting must be one of .*; got 'stesp'"),
+        ({"steps": "many"}, "steps must be of type int; got 'many'"),
+        ({"steps": True}, "steps must be of type int; got True"),
+        ({"steps": 0}, "steps must be at least 1; got 0"),
+        ({"encoder": 128}, "encoder must be a list of whole numbers; got 128"),
+        ({"encoder": ["a"]}, "encoder must be a list of whole numbers"),
+        ({"precision": "8"}, "precision must be one of"),
+        ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0; got 0"),
+        ({"batch_size": 1}, "batch_size must be at least 2; got 1"),
+        (["steps"], r"settings must be a mapping of names to values; got \['steps'\]"),
+    ],
+)
+def test_wrong_settings_are_named(values, said):
+    with pytest.raises(ValueError, match=said):
+        from_mapping(values)
+
+
+def test_epochs_become_steps():
+    assert TableConfig(epochs=3, batch_size=10).steps_for(105) == 30
+    assert TableConfig(epochs=3, batch_size=10).steps_for(4) == 3
+    assert TableConfig(steps=5).steps_for(1000) == 5
+
+
+def test_one_cycle_is_pytorch_s():
+    steps = 200
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([parameter], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, steps, cycle_momentum=False)
+    for step in range(steps):
+        assert one_cycle(step, steps) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-6)
+        optimizer.step()
+        if step < steps - 1:
+            theirs.step()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_one_cycle_of_few_steps_is_finite(steps):
+    assert all(0 <= one_cycle(step, steps) <= 1 for step in range(steps))
+
+
+def test_only_matrices_decay():
+    groups = parameter_groups(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)), 0.1)
+    assert [len(group["params"]) for group in groups] == [1, 3]
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+
+
+def test_each_epoch_sees_each_row_at_most_once():
+    order = Order(10, 3, torch.Generator().manual_seed(0))
+    for _ in range(4):
+        rows = torch.cat([order.next() for _ in range(3)])
+        assert len(rows.unique()) == 9
+    assert len(Order(2, 30, torch.Generator()).next()) == 2
+
+
+def test_the_same_seed_gives_the_same_run_and_leaves_the_global_generators():
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002  # the generator that must not change
+    before, np_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    one = small()[2].train()
+    assert torch.equal(before, torch.get_rng_state())
+    assert (np_before == np.random.get_state()[1]).all()  # noqa: NPY002
+    torch.rand(3)
+    two = small()[2].train()
+    assert torch.equal(one.terms, two.terms)
+    assert not torch.equal(one.terms, small(seed=1)[2].train().terms)
+
+
+def test_resumed_is_bit_identical_to_uninterrupted():
+    whole = small()[2].train()
+    stopped = small()[2]
+    kept = {}
+
+    def stop(state):
+        if state.step == 7:
+            kept.update(tensors={k: v.clone() for k, v in state.tensors().items()}, plain=state.plain())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped.train([stop])
+    again = small()[2]
+    again.state.restore(kept["tensors"], kept["plain"])
+    assert again.state.step == 7
+    again.train()
+    assert torch.equal(whole.terms, again.state.terms)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.state.model.state_dict()[name]), name
+
+
+def test_a_checkpoint_of_another_run_is_refused():
+    state = small()[2].train()
+    with pytest.raises(ValueError, match="checkpoint must be of a run of 13 steps; got 12"):
+        small(steps=13)[2].state.restore(state.tensors(), state.plain())
+    tensors = {name: value for name, value in state.tensors().items() if "encoder" not in name}
+    with pytest.raises(ValueError, match="checkpoint must fit the run's networks"):
+        small()[2].state.restore(tensors, state.plain())
+
+
+def test_learning_lowers_the_objective():
+    state = small(steps=300)[2].train()
+    total = state.history()["total"]
+    assert np.mean(total[-20:]) < np.mean(total[:20])
+
+
+def test_a_stream_goes_on_where_it_was():
+    config, x, run = small()
+    views = table_views("marginal")
+    one_pass(run.state, config, x, np.arange(5), views).train()
+    assert run.state.step == 3
+    one_pass(run.state, config, x[:7], np.arange(5), views).train()
+    assert run.state.step == 4
+    assert len(run.state.history()["total"]) == 4
+
+
+def test_one_row_cannot_be_learnt_from():
+    config, x, _ = small()
+    with pytest.raises(ValueError, match="X must hold at least 2 rows to learn from; got n_samples = 1"):
+        table_run(config, x[:1], np.arange(5), table_views("identity"))
+
+
+def test_an_unknown_device_is_named():
+    with pytest.raises(ValueError, match="device must be auto or a device of this machine; got 'abacus'"):
+        device_of("abacus")
+    assert device_of("cpu").type == "cpu"
