@@ -94,9 +94,7 @@ def check_number(
         TypeError: It is no number.
         ValueError: It is not finite or out of range.
     """
-    number = isinstance(value, (int, float)) or (
-        hasattr(value, "__float__") and getattr(value, "ndim", 0) == 0
-    )
+    number = isinstance(value, (int, float)) or (hasattr(value, "__float__") and getattr(value, "ndim", 0) == 0)
     require(number and not isinstance(value, bool | str), name, "be a number", shown(value), error=TypeError)
     value = float(value)
     bounds = f"be a finite number {'above' if open_low else 'of at least'} {low:g}"

@@ -321,7 +321,7 @@ def _held_out(frame: Frame, columns: Columns) -> NDArray[np.bool_]:
 def _about(source: Path, columns: Columns, config: TableConfig, frame: Frame) -> dict[str, Any]:
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
     aside = {"labels": columns.labels, "exclude": list(columns.exclude), "id": list(columns.id)}
-    versions = {"vicreg": vicreg.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    versions = {"vicreg": vicreg.__version__, "torch": str(torch.__version__), "python": platform.python_version()}
     table = {"source": str(source.absolute()), "rows": frame.n_rows, "fingerprint": fingerprint(frame)}
     return {**table, **aside, "settings": plain, "versions": versions}
 

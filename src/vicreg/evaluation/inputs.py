@@ -1,0 +1,183 @@
+"""What a comparison is given, checked: representations, labels, and whether labels are classes or numbers."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vicreg._checks import require, shown
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+Task = Literal["classification", "regression"]
+
+MOST_NUMERIC_CLASSES = 20
+
+
+def name_of(representation: str) -> str:
+    r"""A representation's name as one safe line, without quotes.
+
+    Example:
+        >>> print(name_of("my\nembedding"))
+        my\nembedding
+    """
+    return shown(representation)[1:-1]
+
+
+def check_representation(name: str, values: Any) -> FloatArray:
+    """A representation as a finite float64 matrix with one row per sample.
+
+    Args:
+        name: What to call it in a message.
+        values: Anything ``numpy.asarray`` takes: (n, k) numbers.
+
+    Returns:
+        (n, k), a view of ``values`` where possible.
+
+    Raises:
+        TypeError: The values are no real numbers.
+        ValueError: The shape is not (n, k) with n, k >= 1, or a value is NaN or infinite.
+
+    Example:
+        >>> check_representation("pca", [[1, 2], [3, 4]])
+        array([[1., 2.],
+               [3., 4.]])
+    """
+    array = np.asarray(values)
+    fix = (
+        "Pool or flatten further axes first."
+        if array.ndim > 2
+        else "One row per sample: use reshape(-1, 1) for one column."
+    )
+    require(array.ndim == 2 and array.size > 0, name, "be a matrix (rows, numbers per row)", array.shape, fix)
+    if array.dtype == object:
+        array = _as_floats(name, array)
+    require(array.dtype.kind in "biuf", name, "hold real numbers", f"dtype {array.dtype}", error=TypeError)
+    array = array.astype(np.float64, copy=False)
+    finite = np.isfinite(array)
+    got = f"{finite.size - np.count_nonzero(finite)} that are NaN or infinite"
+    require(bool(finite.all()), name, "hold finite numbers only", got, "Fill or drop them first.")
+    return array
+
+
+def conditioned(values: FloatArray) -> FloatArray:
+    """The same points, centred on zero and within a unit: no distance's ratio to another changes.
+
+    Every score here is blind to a common shift and scale, but its arithmetic is not: squares of 1e200 overflow,
+    and distances between points far from the origin cancel.
+
+    Example:
+        >>> conditioned(np.array([[1e200], [3e200]])).round(9).tolist()
+        [[-1.0], [1.0]]
+    """
+    largest = np.abs(values).max()
+    scaled = values / largest if largest > 0 else values
+    centred: FloatArray = scaled - scaled.mean(0)
+    spread = np.abs(centred).max()
+    return centred / spread if spread > 0 else centred
+
+
+def check_labels(labels: Any, rows: int) -> NDArray[Any]:
+    """Labels as a vector of ``rows`` present values: numbers where all are numbers, else as they are.
+
+    Raises:
+        TypeError: The labels are dates, complex numbers, or values that cannot be told apart.
+        ValueError: Another shape or length, a missing value, or an infinite one.
+
+    Example:
+        >>> check_labels(np.array([1, 2.5], dtype=object), 2)
+        array([1. , 2.5])
+    """
+    array = np.asarray(labels)
+    require(array.ndim == 1, "labels", "be one column", f"shape {array.shape}", "Give one label per row.")
+    require(len(array) == rows, "labels", f"be as many as the representations' {rows} rows", len(array))
+    require(
+        array.dtype.kind in "biufOUST",
+        "labels",
+        "be numbers, texts or booleans",
+        f"dtype {array.dtype}",
+        error=TypeError,
+    )
+    if array.dtype.kind in "OT":
+        array = array.astype(object)
+        missing = sum(map(_is_missing, array))
+    else:
+        missing = int(np.isnan(array).sum()) if array.dtype.kind == "f" else 0
+    fix = "Leave these rows out of the labels and of every representation."
+    require(missing == 0, "labels", "have a value in every row", f"{missing} missing of {rows}", fix)
+    if array.dtype == object and all(map(_is_number, array)):
+        array = _as_floats("labels", array)
+    if array.dtype.kind == "f":
+        require(bool(np.isfinite(array).all()), "labels", "be finite", "an infinite value", fix)
+    return array
+
+
+def infer_task(labels: Any) -> Task:
+    """Whether labels are classes or numbers to predict.
+
+    Texts, booleans and other objects are classes. Numbers are classes as well if they take at most 20 distinct
+    values, and if they are whole or, with fractions, half as many as there are rows; else they are targets of a
+    regression. No such rule is always right (a hundred classes numbered 0 to 99 read as amounts), which is why
+    every caller can name the task instead.
+
+    Args:
+        labels: (n,) values.
+
+    Returns:
+        ``"classification"`` or ``"regression"``.
+
+    Example:
+        >>> infer_task(["cat", "dog", "cat"]), infer_task([0, 1, 1, 2]), infer_task([0.12, 3.4, 5.61])
+        ('classification', 'classification', 'regression')
+    """
+    array = np.asarray(labels)
+    array = check_labels(array, len(array) if array.ndim else 0)
+    if array.dtype.kind not in "iuf" or len(array) == 0:
+        return "classification"
+    distinct = len(np.unique(array))
+    fractions = bool((array != np.floor(array)).any())
+    amounts = distinct > MOST_NUMERIC_CLASSES or (fractions and distinct > len(array) / 2)
+    return "regression" if amounts else "classification"
+
+
+def class_codes(labels: NDArray[Any]) -> IntArray:
+    """Classes numbered from 0 (in sorted order; mixed objects in order of appearance).
+
+    Raises:
+        TypeError: A label cannot be told apart from others (a list, a dict).
+
+    Example:
+        >>> class_codes(np.array(["b", "a", "b"])).tolist()
+        [1, 0, 1]
+    """
+    if labels.dtype != object:
+        return np.unique(labels, return_inverse=True)[1].astype(np.intp)
+    first: dict[object, int] = {}
+    for label in labels:
+        known = getattr(type(label), "__hash__", None) is not None
+        require(known, "labels", "be single values", f"a {type(label).__name__}", error=TypeError)
+        first.setdefault(label, len(first))
+    return np.array([first[label] for label in labels], dtype=np.intp)
+
+
+def _is_missing(value: object) -> bool:
+    """None, NaN, and pandas' NaT and NA (whose comparison is neither true nor false)."""
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):
+        return not isinstance(value, np.ndarray)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Number) and not isinstance(value, (bool, np.bool_, complex))
+
+
+def _as_floats(name: str, array: NDArray[Any]) -> FloatArray:
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
+        require(False, name, "hold real numbers", "objects that are none", error=TypeError)
+        raise

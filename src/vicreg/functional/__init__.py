@@ -1,0 +1,35 @@
+"""Pure functions: tensors in, tensors out, no state."""
+
+from vicreg.functional.fused import Evaluated, Formula, evaluate
+from vicreg.functional.spectrum import (
+    covariance_spectrum,
+    dead_dimensions,
+    excess_covariance,
+    mean_correlation,
+    noise_floor,
+    off_diagonal,
+    participation_ratio,
+    rankme,
+    singular_values,
+    standard_deviation,
+)
+from vicreg.functional.terms import covariance, invariance, variance
+
+__all__ = [
+    "Evaluated",
+    "Formula",
+    "covariance",
+    "covariance_spectrum",
+    "dead_dimensions",
+    "evaluate",
+    "excess_covariance",
+    "invariance",
+    "mean_correlation",
+    "noise_floor",
+    "off_diagonal",
+    "participation_ratio",
+    "rankme",
+    "singular_values",
+    "standard_deviation",
+    "variance",
+]

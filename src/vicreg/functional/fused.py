@@ -1,0 +1,342 @@
+"""The whole VICReg loss with its gradient, in one go.
+
+The values are those of ``vicreg.functional.terms``. What differs is the way there: the gradient has a closed form,
+so it is formed with the value and nothing is taped, and where the embedding is wider than the batch the n x n Gram
+matrix stands in for the d x d covariance, exactly. With Zc centred and s_j = sum_i Zc_ij^2,
+
+    sum_{i != j} C_ij^2 = (||Zc Zc^T||_F^2 - sum_j s_j^2) / (n-1)^2
+
+    dense (d <= n):  dc/dZ = a Zc M,  M = Zc^T Zc with its diagonal set to 0,   a = 4 / (d (n-1)^2)
+    Gram (d > n):    dc/dZ = a (P Zc - Zc diag(s)),  P = Zc Zc^T
+
+    variance "std":  dv/dZ = -Zc diag([std_j < target] / (d (n-1) std_j)),  std_j = sqrt(s_j/(n-1) + eps)
+    variance "var":  dv/dZ = -2 Zc diag([Var_j < target] / (d (n-1)))
+
+The rows of these sum to zero already, so the gradient needs no centring of its own.
+
+Numerics. Statistics are float32 (float64 for float64) whatever the input's type and whatever autocast says; only the
+matrix products may be less, and only when asked. The dense form is within 1e-5 of float64 on the same inputs. The
+Gram form subtracts the diagonal and so errs by up to 1e-6 ||C||_F^2 / d, with C's diagonal: one column far above all
+others costs the covariance term digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+
+from vicreg._checks import check_choice, check_integer, message
+from vicreg.functional.terms import Estimator, Per, VarianceForm, check_embedding, per_view, suffix, widened
+
+Precision: TypeAlias = Literal["highest", "high", "medium"]
+
+CHOICES = {"per": Per, "form": VarianceForm, "estimator": Estimator, "precision": Precision}
+
+# Entries of the matrices that several locations of (n, t, d) inputs may take up together: 64 MiB in float32.
+LARGEST_STACK = 2**24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formula:
+    """Which terms to compute, with which weights.
+
+    A weight of None leaves its term out. A weight of 0 makes it a reading: computed, but with no part in the total
+    or in the gradient, and without the cost of one.
+
+    Attributes:
+        invariance: Weight of the invariance term.
+        variance: Weight of the variance term of each view.
+        covariance: Weight of the covariance term of each view.
+        target: The variance term's target, or one for each view.
+        eps: Added to the variance under the square root.
+        per: What the invariance term is a mean over.
+        form: Form of the variance term.
+        estimator: Estimator of the covariance term.
+        precision: Of float32 matrix products: ``"highest"`` is float32, ``"high"`` TF32 where the device has it,
+            ``"medium"`` bfloat16.
+        n_large: Pairs among the views after the first ``n_large`` have no part in the invariance term; with None
+            all count.
+    """
+
+    invariance: float | None = None
+    variance: tuple[float, ...] | None = None
+    covariance: tuple[float, ...] | None = None
+    target: float | tuple[float, ...] = 1.0
+    eps: float = 1e-4
+    per: Per = "element"
+    form: VarianceForm = "std"
+    estimator: Estimator = "plugin"
+    precision: Precision = "highest"
+    n_large: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in CHOICES.items():
+            if getattr(self, name) not in get_args(kind):
+                check_choice(name, getattr(self, name), get_args(kind))
+
+
+class Evaluated(NamedTuple):
+    """The weighted total, with its graph, and the unweighted terms, without one; None or empty where not asked for."""
+
+    total: Tensor
+    invariance: Tensor | None
+    variance: tuple[Tensor, ...]
+    covariance: tuple[Tensor, ...]
+
+
+def evaluate(formula: Formula, views: Sequence[Tensor], names: Sequence[str] = ()) -> Evaluated:
+    """Compute the terms of ``formula`` on the views and, where a view needs it, the gradient of their weighted sum.
+
+    Args:
+        formula: The terms and their weights, one for each view where the term is one of a view.
+        views: Embeddings of each view, (n, d) or (n, t, d), of one type, device and number of rows; without an
+            invariance term they may differ in width.
+        names: What error messages call the views; ``z_a``, ``z_b``, ... by default.
+
+    Returns:
+        The total and the terms, as 0-dimensional tensors.
+
+    Raises:
+        TypeError: A view is no floating tensor, or the views are of different types.
+        ValueError: Shapes, devices, the number of rows or ``n_large`` are wrong.
+        RuntimeError: In backward, when asked for a graph of the gradient (``create_graph=True``).
+
+    Example:
+        >>> import torch
+        >>> z_a = torch.tensor([[1.0, 2.0], [-1.0, -2.0]], requires_grad=True)
+        >>> formula = Formula(invariance=25.0, covariance=(1.0, 1.0))
+        >>> evaluated = evaluate(formula, [z_a, z_a.detach() + 1.0])
+        >>> evaluated.total.item(), evaluated.invariance.item(), [c.item() for c in evaluated.covariance]
+        (57.0, 1.0, [16.0, 16.0])
+    """
+    _check_views(formula, views, names or [f"z_{suffix(i)}" for i in range(len(views))])
+    wanted = tuple(z.requires_grad and torch.is_grad_enabled() for z in views)
+    if any(wanted):
+        total, *terms = _Fused.apply(formula, wanted, *views)  # type: ignore[no-untyped-call]
+    else:
+        (total, *terms), _ = _compute(formula, wanted, views)
+    invariance = None if formula.invariance is None else terms.pop(0)
+    split = 0 if formula.variance is None else len(views)
+    return Evaluated(total, invariance, tuple(terms[:split]), tuple(terms[split:]))
+
+
+class _Fused(torch.autograd.Function):
+    """Forms the gradient in the forward pass; backward only scales it."""
+
+    @staticmethod
+    def forward(ctx: Any, formula: Formula, wanted: tuple[bool, ...], *views: Tensor) -> tuple[Tensor, ...]:
+        values, gradients = _compute(formula, wanted, views)
+        # In the statistics' type until the incoming gradient is in: a loss scale is there to lift small
+        # gradients into float16's range, which they would not survive without it.
+        ctx.save_for_backward(*gradients)
+        ctx.types = [z.dtype for z in views]
+        ctx.mark_non_differentiable(*values[1:])
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, incoming: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            rule = "be differentiated once only"
+            fix = "The terms in vicreg.functional.terms can be differentiated any number of times."
+            raise RuntimeError(message("The fused loss", rule, "create_graph=True", fix))
+        scaled = [
+            None if gradient is None else (gradient * incoming).to(dtype)
+            for gradient, dtype in zip(ctx.saved_tensors, ctx.types, strict=True)
+        ]
+        return None, None, *scaled
+
+
+def _compute(
+    formula: Formula, wanted: tuple[bool, ...], views: Sequence[Tensor]
+) -> tuple[tuple[Tensor, ...], list[Tensor | None]]:
+    """The total and the terms, in the order of ``Evaluated``, and the gradient of the total by each wanted view."""
+    weighted: list[tuple[float, Tensor]] = []
+    with _products_as_asked(views[0].device.type, formula.precision):
+        located = [widened(z)[None] if z.ndim == 2 else widened(z).movedim(1, 0) for z in views]  # (t, n, d)
+        if formula.invariance is not None:
+            value, gradients = _invariance(located, wanted, formula.invariance, formula)
+            weighted.append((formula.invariance, value))
+        if not formula.invariance:
+            gradients = [torch.zeros_like(x) if want else None for x, want in zip(located, wanted, strict=True)]
+        if formula.variance is not None or formula.covariance is not None:
+            located = [_centred(x) for x in located]
+        squares = [x.square().sum(dim=-2, keepdim=True) for x in located]
+        targets = per_view("variance_target", formula.target, len(views))
+        for i, weight in enumerate(formula.variance or ()):
+            value = _variance(located[i], squares[i], gradients[i], weight, targets[i], formula)
+            weighted.append((weight, value))
+        for i, weight in enumerate(formula.covariance or ()):
+            weighted.append((weight, _covariance(located[i], squares[i], gradients[i], weight, formula)))
+    total = squares[0].new_zeros(())
+    for weight, value in weighted:
+        if weight:  # what has no weight must not make the total NaN where it is infinite
+            total.add_(value, alpha=weight)
+    return (total, *(value for _, value in weighted)), [
+        g if g is None else g[0] if z.ndim == 2 else g.movedim(0, 1) for g, z in zip(gradients, views, strict=True)
+    ]
+
+
+def _invariance(
+    views: list[Tensor], wanted: tuple[bool, ...], weight: float, formula: Formula
+) -> tuple[Tensor, list[Tensor | None]]:
+    """The invariance term: the mean over the pairs of views; and each wanted view's weighted gradient.
+
+    Linear in the number of views V, by way of the mean m of the first n_large: with r_i = x_i - m, the squared
+    distances of all pairs that count add up to V sum_large r_i^2 + n_large sum_small r_j^2, where nothing cancels.
+    """
+    entries = views[0].numel() // (1 if formula.per == "element" else views[0].shape[-1])
+    if len(views) == 2:
+        gap = views[0] - views[1]
+        slope = 2 * weight / entries
+        signed = zip((slope, -slope), wanted, strict=True)
+        return gap.square().sum() / entries, [gap * sign if want else None for sign, want in signed]
+    large = formula.n_large or len(views)
+    small = len(views) - large
+    entries *= large * (large - 1) // 2 + large * small
+    middle = torch.stack(views[:large]).mean(dim=0)
+    gaps = [x - middle for x in views]
+    factors = [len(views)] * large + [large] * small
+    total = torch.stack([gap.square().sum() * (f / entries) for gap, f in zip(gaps, factors, strict=True)]).sum()
+    slope = 2 * weight / entries
+    drift = sum(gaps[large:], torch.zeros_like(middle))
+    gradients = [(gap * len(views) - drift) * slope for gap in gaps[:large]]
+    gradients += [gap * (large * slope) for gap in gaps[large:]]
+    return total, [g if want else None for g, want in zip(gradients, wanted, strict=True)]
+
+
+def _centred(x: Tensor) -> Tensor:
+    """``x`` less its mean over the rows, twice: one pass leaves the rounding error of a mean far above the spread."""
+    x = x - x.mean(dim=-2, keepdim=True)
+    return x.sub_(x.mean(dim=-2, keepdim=True))
+
+
+def _variance(
+    x: Tensor, squares: Tensor, gradient: Tensor | None, weight: float, target: float, formula: Formula
+) -> Tensor:
+    """The variance term; its weighted gradient is added to ``gradient``."""
+    n = x.shape[-2]
+    var = squares / (n - 1)
+    spread = (var + formula.eps).sqrt_() if formula.form == "std" else var
+    hinge = torch.relu(target - spread)
+    if gradient is not None and weight:
+        slope = hinge > 0
+        slope = slope / spread if formula.form == "std" else slope * 2.0
+        gradient.addcmul_(x, slope, value=-weight / (squares.numel() * (n - 1)))
+    return hinge.mean()
+
+
+def _covariance(x: Tensor, squares: Tensor, gradient: Tensor | None, weight: float, formula: Formula) -> Tensor:
+    """The covariance term; its weighted gradient is added to ``gradient``."""
+    t, n, d = x.shape
+    unbiased = formula.estimator == "unbiased"
+    scale = 1 / (t * d * (n * (n - 3) if unbiased else (n - 1) ** 2))
+    slope = 4 * weight * scale
+    gradient = gradient if weight else None
+    together = max(1, LARGEST_STACK // min(n, d) ** 2)  # locations at once
+    parts = [(x, squares, gradient)]
+    if t > together:
+        slices = [slice(i, i + together) for i in range(0, t, together)]
+        parts = [(x[i], squares[i], None if gradient is None else gradient[i]) for i in slices]
+    values = [_off_diagonal(*part, slope, formula.precision) for part in parts]
+    off = sum(values[1:], values[0])
+    if unbiased:
+        off = off + _correction(x, squares, gradient, slope)
+    return off * scale
+
+
+def _off_diagonal(x: Tensor, squares: Tensor, gradient: Tensor | None, slope: float, precision: Precision) -> Tensor:
+    """Sum of the squared off-diagonal entries of Zc^T Zc; ``slope`` / 4 times its gradient is added to ``gradient``."""
+    n, d = x.shape[-2:]
+    if d <= n:
+        moments = _product(x.mT, x, precision)
+        moments.diagonal(dim1=-2, dim2=-1).zero_()
+        if gradient is not None:
+            _add_product(gradient, x, moments, slope, precision)
+        return _sum_of_squares(moments)
+    gram = _product(x, x.mT, precision)
+    if gradient is not None:
+        gradient.addcmul_(x, squares, value=-slope)
+        _add_product(gradient, gram, x, slope, precision)
+    return _sum_of_squares(gram) - squares.square().sum()
+
+
+def _correction(x: Tensor, squares: Tensor, gradient: Tensor | None, slope: float) -> Tensor:
+    """What the U-statistic of order 4 adds to the sum of squared off-diagonal entries (see ``terms.covariance``)."""
+    n = x.shape[-2]
+    energy = x.square()
+    rows = energy.sum(dim=-1, keepdim=True)
+    columns = squares.sum(dim=-1, keepdim=True)
+    pairs = columns.square().sum() - squares.square().sum()
+    fourth = rows.square().sum() - energy.square().sum()
+    if gradient is not None:
+        pull = x * ((columns - squares) / (n - 1) - n * (rows - energy))
+        gradient.add_(pull.sub_(pull.mean(dim=-2, keepdim=True)), alpha=slope / (n - 2))
+    return (pairs / (n - 1) - n * fourth) / (n - 2)
+
+
+def _sum_of_squares(matrices: Tensor) -> Tensor:
+    """Row by row: no second matrix, and none of the 1e-3 by which one long float32 sum of squares can be off."""
+    norms: Tensor = torch.linalg.vector_norm(matrices, dim=-1)
+    return norms.square().sum()
+
+
+def _product(left: Tensor, right: Tensor, precision: Precision) -> Tensor:
+    if precision == "medium" and left.dtype == torch.float32:
+        return (left.bfloat16() @ right.bfloat16()).float()
+    return left @ right
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor, factor: float, precision: Precision) -> None:
+    if precision == "medium" and left.dtype == torch.float32:
+        total.add_(_product(left, right, precision), alpha=factor)
+    else:
+        total.baddbmm_(left, right, alpha=factor)
+
+
+@contextmanager
+def _products_as_asked(device: str, precision: Precision) -> Iterator[None]:
+    """Neither autocast nor the process's own setting of float32 products reaches in.
+
+    Under ``torch.compile`` that setting cannot be read; there it stays as it is.
+    """
+    backend = torch.backends.cuda.matmul if device == "cuda" else torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    with torch.autocast(device, enabled=False) if cast else nullcontext():
+        if torch.compiler.is_compiling():
+            yield
+            return
+        before = backend.fp32_precision
+        backend.fp32_precision = "tf32" if precision == "high" and device == "cuda" else "ieee"
+        try:
+            yield
+        finally:
+            backend.fp32_precision = before
+
+
+def _check_views(formula: Formula, views: Sequence[Tensor], names: Sequence[str]) -> None:
+    if formula.n_large is not None:
+        check_integer("n_large", formula.n_large, 1, len(views))
+    if len(views) < 1 + (formula.invariance is not None):
+        raise ValueError(message("An invariance term", "have two or more views", len(views)))
+    moments = formula.variance is not None or formula.covariance is not None
+    least = 4 if formula.covariance is not None and formula.estimator == "unbiased" else 1 + moments
+    first = views[0]
+    for name, z in zip(names, views, strict=True):
+        check_embedding(name, z, least)
+        what = f"{names[0]} and {name}"
+        if z.dtype != first.dtype:
+            raise TypeError(message(what, "have the same type", f"{first.dtype} and {z.dtype}"))
+        if z.device != first.device:
+            raise ValueError(message(what, "be on the same device", f"{first.device} and {z.device}"))
+        if z.shape[:-1] != first.shape[:-1] or (formula.invariance is not None and z.shape != first.shape):
+            fix = (
+                ""
+                if formula.invariance is None
+                else "Widths may differ where the invariance term is off (sim_coeff=0)."
+            )
+            raise ValueError(message(what, "have the same shape", f"{tuple(first.shape)} and {tuple(z.shape)}", fix))

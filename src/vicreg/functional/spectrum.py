@@ -1,0 +1,247 @@
+"""Label-free readings of an embedding: how its columns spread, correlate and fill the space.
+
+Every reading takes embeddings (n, d), n rows of d columns, on any device, centres them, and is right whether there
+are more rows or more columns. Readings are to be looked at: they have no graph.
+
+The covariance term of independent columns is not 0 on a finite sample. ``noise_floor`` is its expectation, and
+``excess_covariance`` what is left of the term above it: the number to show to people.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vicreg._checks import check_integer, check_number, require
+from vicreg.functional.fused import Formula, evaluate
+from vicreg.functional.terms import check_embedding, widened
+
+# Rows of the correlation matrix that are there at once.
+BLOCK = 1024
+
+
+def standard_deviation(z: Tensor) -> Tensor:
+    """Standard deviation of each column, (d,), with n - 1 in the denominator.
+
+    Args:
+        z: Embeddings, (n, d), n at least 2.
+
+    Raises:
+        TypeError: ``z`` is no floating tensor.
+        ValueError: The shape of ``z`` is wrong.
+
+    Example:
+        >>> standard_deviation(torch.tensor([[0.0, 5.0], [2.0, 5.0], [4.0, 5.0]])).tolist()
+        [2.0, 0.0]
+    """
+    centred = _centred(z)
+    return (centred.square().sum(dim=0) / (len(z) - 1)).sqrt()
+
+
+def dead_dimensions(z: Tensor, threshold: float = 1e-2) -> Tensor:
+    """Number of columns whose standard deviation is at most ``threshold``, as a 0-dimensional integer tensor.
+
+    Args:
+        z: Embeddings, (n, d), n at least 2.
+        threshold: At least 0. The default is the square root of the variance term's eps: below it the gradient of that
+            term fades, and a column no longer comes back by itself.
+
+    Raises:
+        TypeError: ``z`` is no floating tensor, or ``threshold`` no number.
+        ValueError: The shape of ``z`` or ``threshold`` is wrong.
+
+    Example:
+        >>> dead_dimensions(torch.tensor([[0.0, 5.0], [2.0, 5.0], [4.0, 5.0]])).item()
+        1
+    """
+    return (standard_deviation(z) <= check_number("threshold", threshold, 0)).sum()
+
+
+def singular_values(z: Tensor) -> Tensor:
+    """Singular values of the centred embedding, descending, (min(n, d),).
+
+    Args:
+        z: Embeddings, (n, d), n at least 2.
+
+    Raises:
+        TypeError: ``z`` is no floating tensor.
+        ValueError: The shape of ``z`` is wrong.
+
+    Example:
+        >>> singular_values(torch.tensor([[1.0, 7.0], [-1.0, 7.0]])).tolist()
+        [1.414213..., 0.0]
+    """
+    values: Tensor = torch.linalg.svdvals(_centred(z))
+    return values
+
+
+def covariance_spectrum(z: Tensor) -> Tensor:
+    """Eigenvalues of the covariance matrix, descending; the first min(n, d), all others being 0.
+
+    Args:
+        z: Embeddings, (n, d), n at least 2.
+
+    Raises:
+        TypeError: ``z`` is no floating tensor.
+        ValueError: The shape of ``z`` is wrong.
+
+    Example:
+        >>> covariance_spectrum(torch.tensor([[1.0, 7.0], [-1.0, 7.0]])).round(decimals=4).tolist()
+        [2.0, 0.0]
+    """
+    return singular_values(z).square() / (len(z) - 1)
+
+
+def rankme(z: Tensor) -> Tensor:
+    """Effective rank: the exponential of the entropy of the normalised singular values (RankMe).
+
+    Of the *centred* embedding: an offset that all rows share is one large singular value, which says nothing about
+    the samples, yet would pull the rank of a healthy embedding towards 1.
+
+    Source: Garrido, Balestriero, Najman, LeCun, "RankMe: Assessing the downstream performance of pretrained
+    self-supervised representations by their rank", ICML 2023, arXiv:2210.02885, equation 1 (there without centring).
+
+    Args:
+        z: Embeddings, (n, d), n at least 2.
+
+    Returns:
+        A scalar between 1 and min(n - 1, d); 0 where all rows are equal.
+
+    Raises:
+        TypeError: ``z`` is no floating tensor.
+        ValueError: The shape of ``z`` is wrong.
+
+    Example:
+        >>> corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> round(rankme(corners).item(), 4), round(rankme(corners * torch.tensor([1.0, 0.0])).item(), 4)
+        (2.0, 1.0)
+    """
+    values = singular_values(z)
+    total = values.sum()
+    share = values / total
+    return torch.where(total > 0, torch.special.entr(share).sum().exp(), total)
+
+
+def participation_ratio(z: Tensor) -> Tensor:
+    """Effective dimension (sum of eigenvalues)^2 / sum of squared eigenvalues of the covariance matrix.
+
+    It weighs large directions more than ``rankme`` and needs no decomposition.
+
+    Args:
+        z: Embeddings, (n, d), n at least 2.
+
+    Returns:
+        A scalar between 1 and min(n - 1, d); 0 where all rows are equal.
+
+    Raises:
+        TypeError: ``z`` is no floating tensor.
+        ValueError: The shape of ``z`` is wrong.
+
+    Example:
+        >>> corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> participation_ratio(corners).item()
+        2.0
+    """
+    x = _centred(z)
+    scale = x.abs().amax()
+    x = x / torch.where(scale > 0, scale, 1)  # the ratio has no scale, fourth powers do
+    moments = x.mT @ x if x.shape[1] <= x.shape[0] else x @ x.mT
+    squares = moments.square().sum()
+    return torch.where(squares > 0, moments.trace().square() / torch.where(squares > 0, squares, 1), squares)
+
+
+def off_diagonal(z: Tensor) -> Tensor:
+    """The covariance term c(Z) = (1/d) sum_{i != j} C_ij^2, from the smaller of the two Gram matrices.
+
+    Args:
+        z: Embeddings, (n, d), n at least 2.
+
+    Raises:
+        TypeError: ``z`` is no floating tensor.
+        ValueError: The shape of ``z`` is wrong.
+
+    Example:
+        >>> off_diagonal(torch.tensor([[1.0, 2.0], [-1.0, -2.0]])).item()
+        16.0
+    """
+    return evaluate(Formula(covariance=(0.0,)), [_embedding(z)], ["z"]).covariance[0]
+
+
+def noise_floor(variances: Tensor, n: int) -> Tensor:
+    """Expectation of the covariance term on ``n`` rows whose columns are independent and have these variances.
+
+    ((sum v)^2 - sum v^2) / (d (n-1)): for unit variances (d-1)/(n-1), which is 32 at n = 256, d = 8192.
+
+    Args:
+        variances: Of each column, (d,).
+        n: Rows, at least 2.
+
+    Raises:
+        ValueError: ``n`` is too small, or ``variances`` is no vector.
+
+    Example:
+        >>> round(noise_floor(torch.ones(8192), 256).item(), 1)
+        32.1
+    """
+    n = check_integer("n", n, 2)
+    require(variances.ndim == 1 and len(variances) > 0, "variances", "have shape (d,)", tuple(variances.shape))
+    variances = widened(variances)
+    return (variances.sum().square() - variances.square().sum()) / (len(variances) * (n - 1))
+
+
+def excess_covariance(z: Tensor) -> Tensor:
+    """The covariance term less its noise floor: about 0 where columns are independent, and so also below 0.
+
+    Args:
+        z: Embeddings, (n, d), n at least 2.
+
+    Raises:
+        TypeError: ``z`` is no floating tensor.
+        ValueError: The shape of ``z`` is wrong.
+
+    Example:
+        >>> white = torch.randn(256, 1024, generator=torch.Generator().manual_seed(0))
+        >>> round(off_diagonal(white).item(), 1), round(abs(excess_covariance(white).item()), 1)
+        (4.0, 0.0)
+    """
+    return off_diagonal(z) - noise_floor(standard_deviation(z).square(), len(z))
+
+
+def mean_correlation(z: Tensor) -> Tensor:
+    """Mean absolute correlation between different columns, between 0 and 1 (as in figure 5 of the VICReg paper).
+
+    On n rows of independent columns it is about sqrt(2 / (pi n)), not 0. A constant column correlates with none. Rows
+    of the correlation matrix are formed in blocks; it is never there as a whole.
+
+    Args:
+        z: Embeddings, (n, d), n at least 2.
+
+    Raises:
+        TypeError: ``z`` is no floating tensor.
+        ValueError: The shape of ``z`` is wrong.
+
+    Example:
+        >>> round(mean_correlation(torch.tensor([[1.0, -2.0], [0.0, 0.0], [-1.0, 2.0]])).item(), 4)
+        1.0
+    """
+    x = _centred(z)
+    norms: Tensor = torch.linalg.vector_norm(x, dim=0)
+    x = x / torch.where(norms > 0, norms, 1)
+    d = x.shape[1]
+    alive = (norms > 0).sum()  # each has a correlation of 1 with itself
+    total = torch.stack([(x[:, i : i + BLOCK].mT @ x).abs().sum() for i in range(0, d, BLOCK)]).sum()
+    return (total - alive).clamp_min(0) / max(d * (d - 1), 1)
+
+
+def _embedding(z: Tensor) -> Tensor:
+    """``z`` without graph, checked."""
+    check_embedding("z", z, least=2)
+    require(z.ndim == 2, "z", "have shape (n, d)", tuple(z.shape), "Flatten locations into rows.")
+    return z.detach()
+
+
+def _centred(z: Tensor) -> Tensor:
+    """Less the mean over the rows, twice, in float32 at least (see ``vicreg.functional.fused``)."""
+    x = widened(_embedding(z))
+    x = x - x.mean(dim=0)
+    return x - x.mean(dim=0)

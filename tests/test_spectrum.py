@@ -1,0 +1,143 @@
+"""The readings: against numpy, closed forms, and embeddings whose answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vicreg.functional import spectrum
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("shape", [(30, 7), (7, 30), (9, 9), (2, 1)])
+def test_numpy_gives_the_same(shape, monkeypatch):
+    monkeypatch.setattr(spectrum, "BLOCK", 4)
+    z = normal(*shape) * torch.arange(1, shape[1] + 1) + 3
+    x, (n, d) = z.numpy(), shape
+    centred = x - x.mean(axis=0)
+    values = np.linalg.svd(centred, compute_uv=False)
+    eigen = np.sort(np.linalg.eigvalsh(np.cov(x, rowvar=False).reshape(d, d)))[::-1]
+    share = values[values > 1e-9] / values.sum()
+    off = np.cov(x, rowvar=False).reshape(d, d)
+    correlation = np.corrcoef(x, rowvar=False).reshape(d, d) if n > 2 else np.eye(d)
+    oracle = {
+        spectrum.standard_deviation: x.std(axis=0, ddof=1),
+        spectrum.singular_values: values,
+        spectrum.covariance_spectrum: eigen[: min(n, d)],
+        spectrum.rankme: math.exp(-(share * np.log(share)).sum()),
+        spectrum.participation_ratio: eigen.sum() ** 2 / (eigen**2).sum(),
+        spectrum.off_diagonal: ((off**2).sum() - (np.diag(off) ** 2).sum()) / d,
+        spectrum.mean_correlation: (np.abs(correlation).sum() - d) / max(d * (d - 1), 1),
+    }
+    for function, expected in oracle.items():
+        np.testing.assert_allclose(function(z).numpy(), expected, rtol=1e-9, atol=1e-9, err_msg=function.__name__)
+
+
+def test_ranks_of_known_embeddings():
+    flat = torch.linalg.qr(normal(64, 9))[0]
+    flat = torch.linalg.qr(flat - flat.mean(dim=0))[0]  # nine orthonormal columns without mean
+    assert spectrum.rankme(flat).item() == pytest.approx(9)
+    assert spectrum.participation_ratio(flat).item() == pytest.approx(9)
+    line = normal(64, 1) @ normal(1, 9)
+    assert spectrum.rankme(line).item() == pytest.approx(1, abs=1e-6)
+    assert spectrum.participation_ratio(line).item() == pytest.approx(1)
+    assert spectrum.mean_correlation(line).item() == pytest.approx(1)
+
+
+def test_an_offset_that_all_rows_share_does_not_lower_the_rank():
+    z = normal(256, 16)
+    assert spectrum.rankme(z + 1000).item() == pytest.approx(spectrum.rankme(z).item(), rel=1e-9)
+    uncentred = torch.linalg.svdvals(z + 1000)
+    assert torch.special.entr(uncentred / uncentred.sum()).sum().exp() < 2
+
+
+def test_complete_collapse():
+    z = torch.arange(1.0, 9.0).repeat(16, 1)
+    assert spectrum.dead_dimensions(z).item() == 8
+    for reading in (
+        spectrum.rankme,
+        spectrum.participation_ratio,
+        spectrum.mean_correlation,
+        spectrum.excess_covariance,
+    ):
+        assert reading(z).item() == 0
+
+
+def test_dead_dimensions_by_threshold():
+    z = normal(500, 4) * torch.tensor([1.0, 0.005, 0.2, 0.0])
+    assert spectrum.dead_dimensions(z).item() == 2
+    assert spectrum.dead_dimensions(z, threshold=0.3).item() == 3
+    assert spectrum.dead_dimensions(z, threshold=0).item() == 1
+
+
+def test_the_noise_floor_is_the_mean_of_white_noise():
+    scales = torch.arange(1, 13) / 6.0
+    draws = normal(3000, 9, 12) * scales
+    mean = torch.stack([spectrum.off_diagonal(z) for z in draws]).mean().item()
+    assert spectrum.noise_floor(scales.double().square(), 9).item() == pytest.approx(mean, rel=0.02)
+    assert spectrum.noise_floor(torch.ones(8192), 256).item() == pytest.approx(8191 / 255)
+
+
+def test_excess_covariance_sees_what_is_above_the_floor():
+    z = normal(4000, 20)
+    assert abs(spectrum.excess_covariance(z).item()) < 1e-3
+    shared = z + 0.5 * normal(4000, 1, seed=1)  # covariance 1/4 between any two columns
+    assert spectrum.excess_covariance(shared).item() == pytest.approx(19 / 16, rel=0.1)
+
+
+def test_correlation_of_white_noise():
+    assert spectrum.mean_correlation(normal(400, 300)).item() == pytest.approx(math.sqrt(2 / (math.pi * 400)), rel=0.02)
+
+
+@given(
+    n=st.integers(2, 12), d=st.integers(1, 12), scale=st.sampled_from([1e-12, 1e-3, 1.0, 1e6]), seed=st.integers(0, 999)
+)
+def test_bounds_whatever_the_scale(n, d, scale, seed):
+    z = (normal(n, d, seed=seed) * scale).float()
+    most = min(n - 1, d) * (1 + 1e-4)
+    assert 1 - 1e-4 <= spectrum.rankme(z).item() <= most
+    assert 1 - 1e-4 <= spectrum.participation_ratio(z).item() <= most
+    assert 0 <= spectrum.mean_correlation(z).item() <= 1 + 1e-5
+
+
+def test_half_precision_and_graphs():
+    z = normal(32, 8).half().requires_grad_()
+    for reading in (
+        spectrum.rankme,
+        spectrum.participation_ratio,
+        spectrum.mean_correlation,
+        spectrum.excess_covariance,
+    ):
+        assert reading(z).dtype == torch.float32
+        assert not reading(z).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "match"),
+    [
+        (lambda: spectrum.rankme(torch.ones(1, 3)), ValueError, r"z must have at least 2 rows; got shape \(1, 3\)"),
+        (lambda: spectrum.rankme(torch.ones(2, 2, 2)), ValueError, r"z must have shape \(n, d\); got \(2, 2, 2\)"),
+        (lambda: spectrum.rankme(torch.ones(2, 2).int()), TypeError, r"z must be of a floating type; got torch.int32"),
+        (lambda: spectrum.rankme(None), TypeError, r"z must be a torch.Tensor; got NoneType"),
+        (
+            lambda: spectrum.dead_dimensions(torch.ones(2, 2), -1),
+            ValueError,
+            r"threshold must be a finite number of at least 0",
+        ),
+        (lambda: spectrum.noise_floor(torch.ones(3), 1), ValueError, r"n must be at least 2; got 1"),
+        (
+            lambda: spectrum.noise_floor(torch.ones(3, 3), 5),
+            ValueError,
+            r"variances must have shape \(d,\); got \(3, 3\)",
+        ),
+    ],
+)
+def test_messages(call, error, match):
+    with pytest.raises(error, match=match):
+        call()
