@@ -201,4 +201,4 @@ def frame_or_error(path):
     try:
         assert isinstance(read_table(path), Frame)
     except (ValueError, TypeError) as error:
-        assert " must " in str(error)  # noqa: PT017
+        assert " must " in str(error)

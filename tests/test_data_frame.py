@@ -211,7 +211,7 @@ def test_any_objects_make_a_frame_or_an_error_of_ours(rows):
     try:
         assert isinstance(as_frame(X), Frame)
     except (TypeError, ValueError) as error:
-        assert " must " in str(error)  # noqa: PT017
+        assert " must " in str(error)
 
 
 def test_pandas_is_found_only_if_the_user_imported_it(monkeypatch):

@@ -148,6 +148,12 @@ def test_ridge_resists_more_columns_than_rows():
     assert errors.mean() < 1.3 * target[40:].var()
 
 
+def test_a_row_far_out_does_not_decide_a_regression():
+    rows = np.linspace(0, 1, 20)[:, None]
+    errors = linear_probe(rows, 3 * rows[:, 0], np.array([[1e6]]), np.array([3.0]), task="regression")
+    assert errors[0] == pytest.approx(0, abs=1e-9)
+
+
 def test_the_probe_ignores_scale(table):
     train, train_labels, test, test_labels = halves(*table)
     scale = 10.0 ** np.arange(train.shape[1]).clip(max=8)

@@ -98,7 +98,7 @@ def test_a_shell_without_state():
     loss = VICRegLoss(10, (1, 2), convention="paper", eps=1e-3)
     assert loss.state_dict() == {}
     assert list(loss.parameters()) == []
-    for twin in (pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss)):  # noqa: S301
+    for twin in (pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss)):
         assert twin(A, B).item() == loss(A, B).item()
     assert repr(VICRegLoss()) == (
         "VICRegLoss(sim_coeff=25.0, std_coeff=25.0, cov_coeff=1.0, variance_target=1.0, convention='official')"

@@ -141,7 +141,7 @@ def test_an_objective_is_a_mapping_and_data():
     assert (objective | {"variance": Term(1.0, terms.variance)})["variance"].weight == 1.0
     assert list({"first": Term(1.0, terms.covariance)} | objective) == ["first", "invariance", "variance", "covariance"]
     joined = vicreg() | reconstruction()
-    for twin in (pickle.loads(pickle.dumps(joined)), copy.deepcopy(joined)):  # noqa: S301
+    for twin in (pickle.loads(pickle.dumps(joined)), copy.deepcopy(joined)):
         assert twin(made())[0].item() == joined(made())[0].item()
     with pytest.raises(AttributeError):
         objective.terms = {}

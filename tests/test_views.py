@@ -1,15 +1,26 @@
 """Views of tables: what each may change, and where it takes it from."""
 
-import numpy as np
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from vicreg.views import VIEWS, Custom, Marginal, Neighbors, Noise, Table, Walk, distinct_neighbors, neighbors, table_views
+from vicreg.views import (
+    VIEWS,
+    Custom,
+    Marginal,
+    Neighbors,
+    Noise,
+    Table,
+    Walk,
+    distinct_neighbors,
+    neighbors,
+    table_views,
+)
 
 
 def make_table(n=50, k=5):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Annotated
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from vicreg import runs, workflows
 from vicreg.evaluation import readings_in_words
@@ -20,8 +21,8 @@ from vicreg.workflows import Columns, Interrupted, Judged
 
 DESCRIPTION = """Representations from data without labels.
 
-A table is a .csv or .tsv file (also .gz), a .parquet file or folder of parts, a .feather, .npy or .npz file.
-A run is the folder that `vicreg fit` leaves.
+A table is a .csv or .tsv file (also .gz), a .parquet file or folder of parts, a .feather, .npy or .npz file. A run is
+the folder that `vicreg fit` leaves.
 
   vicreg demo                                         a minute's tour on handwritten digits
   vicreg fit people.csv --labels income               learn from all other columns, judge on a fifth of the rows
@@ -29,6 +30,8 @@ A run is the folder that `vicreg fit` leaves.
   vicreg evaluate runs/people labelled.csv            judge on new labelled rows
 """
 
+Source = Annotated[Path, Positional, arg(metavar="SOURCE")]
+RunFolder = Annotated[Path, Positional, arg(metavar="RUN")]
 Names = UseAppendAction[tuple[tuple[str, ...], ...]]
 
 
@@ -41,11 +44,11 @@ def demo() -> None:
 
 
 def fit(
-    source: Positional[Path],
+    source: Source,
     out: Path | None = None,
     labels: str | None = None,
     exclude: Names = (),
-    id: Names = (),  # noqa: A002  # the flag's name
+    id: Names = (),  # the flag's name
     resume: bool = False,
     config: Path | None = None,
     *,
@@ -74,7 +77,7 @@ def fit(
     _say(f"The run is in {folder}.")
 
 
-def embed(run: Positional[Path], source: Positional[Path], *, out: Path) -> None:
+def embed(run: RunFolder, source: Source, *, out: Path) -> None:
     """Embed the rows of a table with a run.
 
     Args:
@@ -85,7 +88,12 @@ def embed(run: Positional[Path], source: Positional[Path], *, out: Path) -> None
     workflows.embed(run, source, out, _say)
 
 
-def evaluate(run: Positional[Path], source: Positional[Path | None] = None, *, labels: str | None = None) -> None:
+def evaluate(
+    run: RunFolder,
+    source: Annotated[Path | None, Positional, arg(metavar="[SOURCE]")] = None,
+    *,
+    labels: str | None = None,
+) -> None:
     """Judge a run beside the raw columns and PCA, on rows that its fit did not see.
 
     Args:
@@ -99,16 +107,23 @@ def evaluate(run: Positional[Path], source: Positional[Path | None] = None, *, l
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command `vicreg`: exits 2 with a message on bad input, 130 or 143 when interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    warnings.showwarning = _show_warning
     try:
-        commands = {"demo": demo, "fit": partial(fit, settings=_settings(given)), "embed": embed, "evaluate": evaluate}
-        tyro.extras.subcommand_cli_from_dict(commands, prog="vicreg", description=DESCRIPTION, args=given)
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)
+            warnings.showwarning = _show_warning  # type: ignore[assignment]  # it takes what it needs
+            commands: dict[str, Callable[..., None]] = {
+                "demo": demo,
+                "fit": partial(fit, settings=_settings(given)),
+                "embed": embed,
+                "evaluate": evaluate,
+            }
+            tyro.extras.subcommand_cli_from_dict(commands, prog="vicreg", description=DESCRIPTION, args=given)
     except Interrupted as stop:
         print(f"vicreg: {stop}; the same command with --resume goes on.", file=sys.stderr)
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ValueError, TypeError, OSError, ImportError) as failure:
+    except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as failure:
         print(f"vicreg: {failure}", file=sys.stderr)
         sys.exit(2)
 
@@ -137,5 +152,5 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _show_warning(text: object, *_: object, **__: object) -> None:
+def _show_warning(text: Warning | str, *_: object) -> None:
     print(f"vicreg: note: {text}", file=sys.stderr)

@@ -62,7 +62,7 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         batch_size: Rows per step.
         learning_rate: Highest learning rate of the one-cycle schedule.
         weight_decay: AdamW's.
-        precision: Arithmetic of the networks: ``32-true``, ``bf16-mixed``, ``16-mixed`` or ``64-true``.
+        precision: Arithmetic of the networks: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         random_state: Seed. The global generators are neither used nor changed; None draws a fresh seed.
         verbose: Whether to show progress.
@@ -248,10 +248,8 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
 
     def _encoders(self) -> tuple[nn.Module, ...]:
         """Copies of the modules given as encoders, so that a fit leaves the parameters as they were."""
-        if not _is_object(self.encoder):
-            return ()
         several = (self.encoder,) if isinstance(self.encoder, nn.Module) else self.encoder
-        return tuple(copy.deepcopy(one) for one in several)
+        return tuple(copy.deepcopy(one) for one in several if isinstance(one, nn.Module))
 
     def _keep(
         self, frame: Frame, spec: TableSpec, x: NDArray[np.float32], state: State, seen: NDArray[np.uint64]

@@ -54,9 +54,10 @@ class Embedder:
 
     def encode(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """The embedding of vectorised rows, (n, n_components)."""
-        device = next(self.encoder.parameters()).device
+        device = next((one.device for one in self.encoder.parameters()), torch.device("cpu"))
+        chunks = (torch.from_numpy(x[start : start + ROWS_AT_ONCE]) for start in range(0, len(x), ROWS_AT_ONCE))
         with torch.inference_mode():
-            parts = [self.encoder(chunk.to(device)).float().cpu() for chunk in torch.from_numpy(x).split(ROWS_AT_ONCE)]
+            parts = [self.encoder(chunk.to(device)).float().cpu() for chunk in chunks]
         embedding: NDArray[np.float32] = torch.cat(parts).numpy()
         return embedding
 
@@ -68,18 +69,13 @@ class Embedder:
             OSError: The folder cannot be written to.
         """
         folder = Path(folder)
-        kinds = {kind: name for name, kind in ENCODERS.items()}
-        require(
-            type(self.encoder) in kinds,
-            "encoder",
-            "be one of vicreg's own to be saved",
-            type(self.encoder).__name__,
-            "Save the module's own state_dict and embedder_.spec.to_json() instead.",
-        )
+        names = [name for name, kind in ENCODERS.items() if isinstance(self.encoder, kind)]
+        got, fix = type(self.encoder).__name__, "Save its state_dict and the spec's to_json() yourself."
+        require(len(names) == 1, "encoder", "be one of vicreg's own to be saved", got, fix)
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.encoder.state_dict().items()}
         digest = runs.write_tensors(folder / TENSORS, tensors, {})
         plain = {
-            "encoder": kinds[type(self.encoder)],
+            "encoder": names[0],
             "settings": self.encoder.settings,
             "columns": self.spec.to_json(),
             "tensors": digest,

@@ -107,6 +107,7 @@ def fit(
         OSError: The folder cannot be written to.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
     """
+    config.check()
     run = Run(folder)
     run.check_free()
     frame = read_table(source)
@@ -133,7 +134,7 @@ def resume(folder: Path, *, source: Path | None = None, callbacks: Sequence[Call
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
     """
     run = Run(folder)
-    about = run.read_config()
+    about = _about_of(run)
     require(not run.finished(), repr(str(folder)), "be an unfinished run", "a finished one", "Name another --out.")
     columns, config = _columns_of(run, about), _config_of(run, about)
     frame = _same_table(run, about, source)
@@ -177,7 +178,7 @@ def embed(folder: Path, source: Path, out: Path, say: Say = print) -> None:
         say: Told in words what was done.
     """
     require(out.suffix == ".parquet", "--out", "name a .parquet file", shown(str(out)))
-    embedder, columns = load(folder), _columns_of(Run(folder), Run(folder).read_config())
+    embedder, columns = load(folder), _columns_of(Run(folder), _about_of(Run(folder)))
     frame = read_table(source, text=embedder.spec.text_names)
     z = embedder.transform(frame, ignore=columns.set_aside)
     write_embeddings(out, z, frame, tuple(name for name in columns.id if name in frame.names))
@@ -197,7 +198,7 @@ def evaluate(folder: Path, source: Path | None = None, labels: str | None = None
         ValueError: The label column was an input, no rows were held out, or the fit saw all rows.
     """
     run = Run(folder)
-    embedder, about = load(folder), run.read_config()
+    embedder, about = load(folder), _about_of(run)
     columns = _columns_of(run, about)
     labels = labels or columns.labels
     if labels is None:
@@ -269,9 +270,7 @@ def _finish(run: Run, prepared: _Prepared, columns: Columns, callbacks: Sequence
     return _judge(run, prepared.frame, embedder, columns, prepared.split)
 
 
-def _judge(
-    run: Run, frame: Frame, embedder: Embedder, columns: Columns, split: NDArray[np.bool_] | None
-) -> Judged:
+def _judge(run: Run, frame: Frame, embedder: Embedder, columns: Columns, split: NDArray[np.bool_] | None) -> Judged:
     """Compare raw columns, PCA and the embedding on rows that the fit did not see, and write the scores."""
     name = str(columns.labels)
     labels, rows = frame.labels(name)
@@ -294,7 +293,11 @@ def _judge(
 
 
 def _inputs(frame: Frame, columns: Columns) -> Frame:
-    for option, names in (("--labels", columns.labels and (columns.labels,)), ("--exclude", columns.exclude), ("--id", columns.id)):
+    for option, names in (
+        ("--labels", columns.labels and (columns.labels,)),
+        ("--exclude", columns.exclude),
+        ("--id", columns.id),
+    ):
         unknown = [name for name in names or () if name not in frame.names]
         require(not unknown, option, f"name columns of the table ({listed(frame.names, 20)})", listed(unknown))
     return frame.drop(set(columns.set_aside)) if columns.set_aside else frame
@@ -324,6 +327,15 @@ def _about(source: Path, columns: Columns, config: TableConfig, frame: Frame) ->
     versions = {"vicreg": vicreg.__version__, "torch": str(torch.__version__), "python": platform.python_version()}
     table = {"source": str(source.absolute()), "rows": frame.n_rows, "fingerprint": fingerprint(frame)}
     return {**table, **aside, "settings": plain, "versions": versions}
+
+
+def _about_of(run: Run) -> dict[str, Any]:
+    """What :func:`_about` wrote, with all its parts."""
+    about = run.read_config()
+    lacking = {"source", "fingerprint", "labels", "exclude", "id", "settings"} - set(about)
+    if lacking:
+        raise runs.damaged(run.config, f"a file without {listed(sorted(lacking))}")
+    return about
 
 
 def _columns_of(run: Run, about: dict[str, Any]) -> Columns:
@@ -362,7 +374,9 @@ def _write_metrics(run: Run, state: State) -> None:
 
 def _write_baseline(run: Run, baseline: PrincipalComponents) -> None:
     arrays = {"mean": baseline.mean, "components": baseline.components}
-    runs.write_tensors(run.baseline, {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}, {})
+    runs.write_tensors(
+        run.baseline, {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}, {}
+    )
 
 
 def _read_baseline(run: Run) -> PrincipalComponents:

@@ -14,7 +14,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 Task = Literal["classification", "regression"]
 
-MOST_NUMERIC_CLASSES = 20
+MOST_NUMERIC_CLASSES = 30
 
 
 def name_of(representation: str) -> str:
@@ -118,7 +118,7 @@ def check_labels(labels: Any, rows: int) -> NDArray[Any]:
 def infer_task(labels: Any) -> Task:
     """Whether labels are classes or numbers to predict.
 
-    Texts, booleans and other objects are classes. Numbers are classes as well if they take at most 20 distinct
+    Texts, booleans and other objects are classes. Numbers are classes as well if they take at most 30 distinct
     values, and if they are whole or, with fractions, half as many as there are rows; else they are targets of a
     regression. No such rule is always right (a hundred classes numbered 0 to 99 read as amounts), which is why
     every caller can name the task instead.

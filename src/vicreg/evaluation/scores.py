@@ -22,7 +22,7 @@ from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_samples
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestNeighbors
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from vicreg._checks import check_integer, require
 from vicreg.evaluation.inputs import (
@@ -160,9 +160,10 @@ def linear_probe(
     """Row by row, what a linear model on the frozen, standardised representation says of held-out rows.
 
     Classes: multinomial logistic regression, its inverse penalty C picked from .01, .1, 1, 10 on a quarter of the
-    training rows. Numbers: ridge regression, its penalty picked by leave-one-out. Both are picked on training rows
-    alone: a fixed penalty would favour narrow representations over wide ones. Each logistic fit ends after 300
-    steps at most; where it has not converged by then, that is a little more regularisation and no error.
+    training rows. Numbers: ridge regression, its penalty picked by leave-one-out; its answers are kept within the range
+    of the training labels (5-NN's never leave it), lest one row far out decides the score. Both penalties are picked
+    on training rows alone: a fixed one would favour narrow representations over wide ones. Each logistic fit ends after
+    300 steps at most; where it has not converged by then, that is a little more regularisation and no error.
 
     Args:
         train: (n, k) representation of the training rows.
@@ -189,6 +190,7 @@ def linear_probe(
     if task == "regression":
         penalties = len(train) * np.array(RIDGE_PENALTIES)
         said = RidgeCV(penalties).fit(train, train_labels).predict(test)
+        said = np.clip(said, train_labels.min(), train_labels.max())
         return _squared(said - test_labels)
     several = len(np.unique(train_labels)) > 1
     require(several, "the training rows", "have at least two classes", 1, "Hold other rows out.")

@@ -10,7 +10,7 @@ import yaml
 
 from vicreg._checks import check_integer, check_number, listed, message, require, shown
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,12 @@ class TableConfig:
     device: str = "auto"
     seed: int = 0
 
-    def __post_init__(self) -> None:
+    def check(self) -> TableConfig:
+        """The settings themselves, if each is within its range.
+
+        Raises:
+            ValueError: One is not.
+        """
         if self.n_components is not None:
             check_integer("n_components", self.n_components, 1)
         check_integer("steps", self.steps, 1)
@@ -84,6 +89,7 @@ class TableConfig:
             f"be one of {listed(typing.get_args(Precision))}",
             shown(self.precision),
         )
+        return self
 
     def steps_for(self, n_rows: int) -> int:
         """Optimiser steps over a table of so many rows."""
@@ -124,7 +130,7 @@ def from_mapping(values: object) -> TableConfig:
     for name, value in values.items():
         require(name in names, "a setting", f"be one of {listed(names, len(names))}", shown(name))
         checked[name] = _checked(str(name), value, types[str(name)])
-    return TableConfig(**checked)
+    return TableConfig(**checked).check()
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:

@@ -14,6 +14,7 @@ from torch.optim import AdamW, Optimizer
 from vicreg._checks import message, require
 from vicreg.networks import JointEmbedding
 from vicreg.objectives import Objective, Outputs
+from vicreg.training.config import Precision
 from vicreg.training.optim import one_cycle, parameter_groups
 
 
@@ -143,7 +144,7 @@ class Optimisation:
     batch_size: int
     learning_rate: float
     weight_decay: float
-    precision: str
+    precision: Precision
     seed: int
     schedule: Callable[[int, int], float] = one_cycle
 
@@ -198,9 +199,8 @@ def train(
         The same state, at its last step, with the model in evaluation mode.
     """
     device = source.x.device
-    fabric = Fabric(
-        accelerator=device.type, devices=[device.index or 0] if device.type == "cuda" else 1, precision=how.precision
-    )  # type: ignore[arg-type]  # a checked name
+    devices = [device.index or 0] if device.type == "cuda" else 1
+    fabric = Fabric(accelerator=device.type, devices=devices, precision=how.precision)
     module, optimizer = fabric.setup(state.model, state.optimizer)
     module.train()
     while state.step < state.steps:

@@ -60,6 +60,7 @@ def table_run(
     Raises:
         ValueError: Fewer than two rows, or a setting out of its range.
     """
+    config.check()
     require(len(x) >= 2, "X", "hold at least 2 rows to learn from", f"n_samples = {len(x)}")
     table = resident(x, sources, views, device_of(config.device))
     how = optimisation(config, config.steps_for(len(x)))

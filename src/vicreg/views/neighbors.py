@@ -72,7 +72,8 @@ def distinct_rows(x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np
 
 def _exact(x: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(x)
-    return search.kneighbors(return_distance=False).astype(np.int64)  # without X, a row is not its own neighbour
+    near = search.kneighbors(return_distance=False)  # without X, a row is not its own neighbour
+    return np.asarray(near, dtype=np.int64)
 
 
 def _approximate(x: NDArray[np.float32], k: int) -> NDArray[np.int64]:
