@@ -316,6 +316,8 @@ def test_interrupted_saves_and_resumed_is_bit_identical(table, whole, number, st
     _, err = process.communicate(timeout=60)
     assert process.returncode == status, err
     assert "the same command with --resume goes on" in err
+    assert run(*LONG, "--resume", "--learning-rate", "0.5") == 2
+    assert run("fit", "people.csv", "--resume", "--labels", "city") == 2
     step = runs.read_tensors(Path("runs/people/checkpoint/last.safetensors"))[1]["step"]
     assert 0 < step < 900
     assert run(*LONG, "--resume") == 0

@@ -69,10 +69,8 @@ def fit(
     folder = out or Path("runs") / source.name.split(".")[0]
     columns = Columns(labels, tuple(chain(*exclude)), tuple(chain(*id)))
     with progress() as callback:
-        if resume:
-            judged = workflows.resume(folder, source=source, callbacks=[callback], say=_say)
-        else:
-            judged = workflows.fit(source, folder, columns, settings, callbacks=[callback], say=_say)
+        begin = workflows.resume if resume else workflows.fit
+        judged = begin(source, folder, columns, settings, callbacks=[callback], say=_say)
     _tell(judged)
     _say(f"The run is in {folder}.")
 

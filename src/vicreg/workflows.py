@@ -119,12 +119,22 @@ def fit(
     return _finish(run, prepared, columns, callbacks, say)
 
 
-def resume(folder: Path, *, source: Path | None = None, callbacks: Sequence[Callback] = (), say: Say = print) -> Judged:
+def resume(
+    source: Path,
+    folder: Path,
+    columns: Columns,
+    config: TableConfig,
+    *,
+    callbacks: Sequence[Callback] = (),
+    say: Say = print,
+) -> Judged:
     """Go on with an interrupted run, to the very bits that it would have reached uninterrupted.
 
     Args:
+        source: The table; its path may have changed, its content may not.
         folder: The run's folder.
-        source: The table, where it is no longer at the path that the run knows.
+        columns: Those of the run, or none.
+        config: The settings of the run, or the defaults.
         callbacks: Called after every step.
         say: Told in words what is going on.
 
@@ -136,7 +146,11 @@ def resume(folder: Path, *, source: Path | None = None, callbacks: Sequence[Call
     run = Run(folder)
     about = _about_of(run)
     require(not run.finished(), repr(str(folder)), "be an unfinished run", "a finished one", "Name another --out.")
-    columns, config = _columns_of(run, about), _config_of(run, about)
+    known, settings = _columns_of(run, about), _config_of(run, about)
+    fix = "Leave the flags out, or fit a new run."
+    require(columns in (Columns(), known), "with --resume, columns", f"be those of the run ({known})", columns, fix)
+    require(config in (TableConfig(), settings), "with --resume, settings", "be those of the run", "others", fix)
+    columns, config = known, settings
     frame = _same_table(run, about, source)
     split = runs.read_array(run.split) if run.split.exists() else _held_out(frame, columns)
     prepared = _prepare(frame, columns, config, split, say)
