@@ -1,0 +1,58 @@
+"""The README's blocks run."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    assert len(blocks("python")) >= 3
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), namespace)  # noqa: S102  # our own README
+    out = capsys.readouterr().out
+    assert "vicreg" in out
+    assert namespace["Z"].shape == namespace["Z_again"].shape == (89, 4)
+
+
+def shell_lines():
+    return [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines() if line.strip()]
+
+
+def test_make_targets_exist():
+    targets = [line.removeprefix("make ") for line in shell_lines() if line.startswith("make ")]
+    assert {"demo", "test"} <= set(targets)
+    for target in targets:
+        shown = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+        assert shown.returncode == 0, shown.stderr
+
+
+@pytest.mark.slow
+def test_shell_blocks_run_in_order(tmp_path):
+    draw = np.random.default_rng(0)
+    for name, rows in (("people.csv", 300), ("new.csv", 20), ("labelled.csv", 60)):
+        income = draw.integers(0, 2, rows)
+        frame = pd.DataFrame({"age": draw.normal(40 + 9 * income, 9), "city": draw.choice(["Bonn", "Lyon"], rows)})
+        (frame if name == "new.csv" else frame.assign(income=income)).to_csv(tmp_path / name, index=False)
+    vicreg = [sys.executable, "-c", "from vicreg.cli import main; main()"]
+    commands = [line for line in shell_lines() if line.startswith("vicreg ")]
+    assert len(commands) >= 3
+    for command in commands:
+        done = subprocess.run([*vicreg, *command.split()[1:]], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, (command, done.stderr)
+    assert (tmp_path / "new.parquet").exists()
+    shutil.rmtree(tmp_path)
