@@ -6,8 +6,6 @@ import typing
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-import yaml
-
 from vicreg._checks import check_integer, check_number, listed, message, require, shown
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -98,15 +96,14 @@ class TableConfig:
         return self.epochs * max(1, n_rows // self.batch_size)
 
 
-def to_yaml(config: TableConfig) -> str:
-    """The settings as YAML, in the order of the dataclass.
+def to_mapping(config: TableConfig) -> dict[str, Any]:
+    """The settings as plain values, for YAML.
 
     Example:
-        >>> print(to_yaml(TableConfig()).splitlines()[0])
-        n_components: 16
+        >>> to_mapping(TableConfig(encoder=(64,)))["encoder"]
+        [64]
     """
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
-    return yaml.safe_dump(plain, sort_keys=False)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
 
 
 def from_mapping(values: object) -> TableConfig:

@@ -1,0 +1,8 @@
+"""What the commands do with a table: fit a run, embed with it, judge it. All of it works without a command line."""
+
+from vicreg.workflows.about import Columns
+from vicreg.workflows.embedding import embed
+from vicreg.workflows.fitting import Interrupted, fit, resume
+from vicreg.workflows.judging import Judged, demo, evaluate
+
+__all__ = ["Columns", "Interrupted", "Judged", "demo", "embed", "evaluate", "fit", "resume"]
