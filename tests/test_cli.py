@@ -3,10 +3,6 @@
 import csv
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +10,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from commands import QUICK, ROWS, fitted, people, run
 
 import vicreg
-from vicreg import cli, runs
-
-QUICK = ["--steps", "4", "--n-components", "2", "--encoder", "8", "--expander", "8", "8", "--decoder", "8"]
-ROWS = 120
 
 
 @pytest.fixture
@@ -28,34 +21,6 @@ def table(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     people(ROWS).to_csv("people.csv", index=False)
     return tmp_path
-
-
-def people(rows, seed=0):
-    draw = np.random.default_rng(seed)
-    kind = draw.integers(0, 2, rows)
-    return pd.DataFrame(
-        {
-            "number": np.arange(rows) + 1000 * seed,
-            "height": draw.normal(size=rows) + 2 * kind,
-            "city": np.array(["Bonn", "Lyon", "Oslo"])[draw.integers(0, 3, rows)],
-            "secret": draw.normal(size=rows),
-            "weight": np.where(draw.random(rows) < 0.1, np.nan, draw.normal(size=rows) - kind),
-            "kind": np.array(["round", "square"])[kind],
-        }
-    )
-
-
-def run(*words):
-    """The exit status of a command."""
-    try:
-        cli.main([str(word) for word in words])
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
-
-
-def fitted(*more):
-    assert run("fit", "people.csv", "--labels", "kind", "--id", "number", "--exclude", "secret", *QUICK, *more) == 0
 
 
 def test_fit_leaves_a_whole_run(table, capsys):
@@ -113,6 +78,22 @@ def test_embed_new_rows(table, capsys):
     assert pq.read_table("again.parquet")["vicreg0"] == out["vicreg0"]
 
 
+@pytest.mark.parametrize("ids", [["00001", "{}"], ["1234567890123456789012{}"], ["NA", "", "{}"]])
+def test_ids_come_through_unchanged(table, ids):
+    given = [ids[i % len(ids)].format(i) for i in range(ROWS)]
+    people(ROWS).assign(number=given).to_csv("people.csv", index=False)
+    fitted()
+    assert pq.read_table("runs/people/embeddings.parquet")["number"].to_pylist() == given
+    assert run("embed", "runs/people", "people.csv", "--out", "again.parquet") == 0
+    assert pq.read_table("again.parquet")["number"].to_pylist() == given
+    assert run("evaluate", "runs/people") == 0
+
+
+def test_an_id_named_twice_is_carried_once(table):
+    assert run("fit", "people.csv", "--id", "number", "--id", "number", "kind", *QUICK) == 0
+    assert pq.read_table("runs/people/embeddings.parquet").column_names == ["number", "kind", "vicreg0", "vicreg1"]
+
+
 def test_evaluate_again_and_on_new_rows(table, capsys):
     fitted()
     first = capsys.readouterr().out
@@ -125,6 +106,21 @@ def test_evaluate_again_and_on_new_rows(table, capsys):
     seen = int((~np.load("runs/people/split.npy")[:30]).sum())
     assert f"{seen} rows equal to rows that the fit saw are left out." in said
     assert f"over {70 - seen} rows" in said
+    with Path("runs/people/scores-new.csv").open() as file:
+        assert {row["rows"] for row in csv.DictReader(file)} == {str(70 - seen)}
+    with Path("runs/people/scores.csv").open() as file:
+        assert {row["rows"] for row in csv.DictReader(file)} == {"24"}
+
+
+def test_evaluate_by_another_column_leaves_the_fits_scores(table, capsys):
+    people(ROWS).assign(other=lambda t: t["kind"].str[:1]).to_csv("people.csv", index=False)
+    assert run("fit", "people.csv", "--labels", "kind", "--exclude", "other", *QUICK) == 0
+    before = Path("runs/people/scores.csv").read_bytes()
+    capsys.readouterr()
+    assert run("evaluate", "runs/people", "--labels", "other") == 0
+    assert capsys.readouterr().err == ""
+    assert Path("runs/people/scores.csv").read_bytes() == before
+    assert Path("runs/people/scores-other.csv").read_bytes() == before  # the same classes by other names
 
 
 def test_without_labels_the_words_claim_nothing(table, capsys):
@@ -132,8 +128,29 @@ def test_without_labels_the_words_claim_nothing(table, capsys):
     said = capsys.readouterr().out
     assert "Without labels there is no telling how useful" in said
     assert "Stability" in said
+    assert run("evaluate", "runs/people") == 0
+    assert capsys.readouterr().out.strip() in said
+    readings = json.loads(Path("runs/people/readings.json").read_text())["readings"]
+    assert set(readings) == {"trustworthiness", "stability", "effective_rank", "width", "neighbors"}
+    assert run("evaluate", "runs/people", "people.csv") == 2
+    assert "--labels must name the label column; got none, and the fit had none." in capsys.readouterr().err
     assert run("evaluate", "runs/people", "--labels", "kind") == 2
     assert "must have held rows out to judge on" in capsys.readouterr().err
+    path = Path("runs/people/readings.json")
+    for content, said in (
+        ("{", "damaged JSON"),
+        ('{"format": 1, "readings": 5}', "other readings"),
+        (
+            '{"format": 1, "readings": {"width": 2.0}}',
+            "readings without 'effective_rank', 'neighbors', 'trustworthiness'",
+        ),
+    ):
+        path.write_text(content)
+        assert run("evaluate", "runs/people") == 2
+        assert f"'runs/people/readings.json' must be as vicreg wrote it; got {said}." in capsys.readouterr().err
+    path.unlink()
+    assert run("evaluate", "runs/people") == 2
+    assert "must hold readings to show without labels; got none. Name a table" in capsys.readouterr().err
 
 
 def test_regression_labels(table, capsys):
@@ -171,6 +188,21 @@ def test_settings_from_yaml_and_flags_beside_it(table):
     assert run("fit", "people.csv", "--config", "settings.yaml", "--steps", "2") == 0
     settings = yaml.safe_load(Path("runs/people/config.yaml").read_text())["settings"]
     assert (settings["steps"], settings["n_components"], settings["encoder"]) == (2, 2, [8])
+    assert run("fit", "people.csv", "--config", "runs/people/config.yaml", "--out", "again", "--seed", "7") == 0
+    again = yaml.safe_load(Path("again/config.yaml").read_text())["settings"]
+    assert again == settings | {"seed": 7}
+
+
+def test_every_source_has_a_run_of_its_own(table, monkeypatch):
+    for name in ("sales.2023.csv", "sales.2024.csv"):
+        people(60)[["height", "secret"]].to_csv(name, index=False)
+        assert run("fit", name, *QUICK) == 0
+    Path("parts").mkdir()
+    people(60)[["height", "secret"]].to_parquet("parts/0.parquet")
+    monkeypatch.chdir("parts")
+    assert run("fit", ".", *QUICK) == 0
+    assert {path.name for path in (table / "runs").iterdir()} == {"sales.2023", "sales.2024"}
+    assert {path.name for path in Path("runs").iterdir()} == {"parts"}
 
 
 @pytest.mark.parametrize(
@@ -181,19 +213,42 @@ def test_settings_from_yaml_and_flags_beside_it(table):
         (["fit", "people.csv", "--exclude", "nonsense"], "--exclude must name columns of the table"),
         (["fit", "people.csv", "--n-components", "0"], "n_components must be at least 1; got 0"),
         (["fit", "people.csv", "--views", "nonsense"], "views must be one of"),
-        (["fit", "people.csv", "--config", "nowhere.yaml"], "no such file"),
-        (["fit", "people.csv", "--resume"], "must be the folder of a run"),
-        (["fit", "one_class.csv", "--labels", "kind"], "labels must have at least two classes"),
+        (["fit", "people.csv", "--config", "nowhere.yaml"], "the file 'nowhere.yaml' must exist; got no such file."),
+        (["fit", "people.csv", "--config=."], "the file '.' must hold settings as YAML, such as steps: 1500; got"),
+        (["fit", "people.csv", "--config", "people.csv"], "got 'no mapping of names to values'"),
+        (
+            ["fit", "people.csv", "--config", "broken.yaml"],
+            "must hold settings as YAML, such as steps: 1500; got 'while parsing",
+        ),
+        (["fit", "people.csv", "--config", "typo.yaml"], "a setting must be one of 'n_components', "),
+        (["fit", "people.csv", "--device", "meta"], "device must be auto"),
+        (["fit", "people.csv", "--seed", "-5"], "seed must lie between 0 and"),
+        (["fit", "people.csv", "--seed", "9" * 30], "seed must lie between 0 and"),
+        (["fit", "people.csv", "--encoder", "0"], "each width in encoder must be at least 1; got 0"),
+        (["fit", "people.csv", "--resume"], "must be the folder of a run; got no such folder. Fit one first."),
+        (["fit", "one_class.csv", "--labels", "kind"], "labels must have at least two classes of two rows or more"),
+        (["fit", "three.csv", "--labels", "kind"], "labels must have at least two classes of two rows or more; got 1"),
+        (["fit", "five.csv", "--labels", "kind"], "labelled rows must be enough to fit probes on 5 and to judge on 2"),
+        (
+            ["fit", "taken.csv", "--id", "vicreg1"],
+            "--id must name columns other than vicreg0, vicreg1, ...; got 'vicreg1'",
+        ),
+        (["fit", "people.csv", "--id", "city", "--labels", "nonsense"], "--labels must name columns of the table"),
         (["fit", "empty.csv"], "must hold a table; got an empty file"),
-        (["fit", "header.csv"], "must"),
-        (["fit", "semicolons.csv"], "must"),
-        (["fit", "latin.csv"], "must"),
+        (["fit", "header.csv"], "must hold at least one row; got the header alone ('a', 'b')."),
+        (["fit", "semicolons.csv"], "must have columns divided by commas; got semicolons in the header 'a;b'"),
+        (["fit", "latin.csv"], "must be encoded in UTF-8; got another encoding. Save it as UTF-8"),
         (["fit", "constant.csv"], "have columns that vary"),
         (["fit", "one_row.csv"], "at least 2 rows"),
         (["fit", "people.csv", "--out", "people.csv"], "must be a new or empty folder"),
-        (["fit", "people.csv", "--out", "people.csv/inside"], "must"),
+        (["fit", "people.csv", "--out", "people.csv/inside"], "'people.csv/inside/config.yaml' must be writable; got"),
+        (["fit", "people.csv", "--out", "r", "--learning-rate", "1e30", *QUICK], "training must stay finite; got"),
         (["embed", "nowhere", "people.csv", "--out", "x.parquet"], "must be the folder of a run"),
-        (["evaluate", "nowhere"], "must be the folder of a run"),
+        (["evaluate", "nowhere"], "'nowhere' must be the folder of a run; got no such folder. Fit one first."),
+        (
+            ["evaluate", "."],
+            "'.' must hold an encoder; got no encoder.safetensors. An unfinished run goes on with --resume",
+        ),
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing(table, capsys, words, said):
@@ -204,11 +259,17 @@ def test_bad_input_is_named_and_leaves_nothing(table, capsys, words, said):
     Path("latin.csv").write_bytes("name,n\nJosé,1\nZoë,2\n".encode("latin-1"))
     Path("constant.csv").write_text("a,b\n1,x\n1,x\n")
     Path("one_row.csv").write_text("a,b\n1,2\n")
+    Path("broken.yaml").write_text("steps: [1")
+    Path("typo.yaml").write_text("stesp: 1")
+    for name, rows in (("three.csv", 3), ("five.csv", 5)):
+        labels = [["round", "square"][i % 2] if i < rows else "" for i in range(ROWS)]
+        people(ROWS).assign(kind=labels).to_csv(name, index=False)
+    people(ROWS).rename(columns={"number": "vicreg1"}).to_csv("taken.csv", index=False)
     before = sorted(table.rglob("*"))
     assert run(*words) == 2
     err = capsys.readouterr().err
     assert said in err
-    assert err.startswith("vicreg: ")
+    assert err.splitlines()[-1].startswith("vicreg: ")
     assert "Traceback" not in err
     assert sorted(table.rglob("*")) == before
 
@@ -237,16 +298,50 @@ def test_what_embed_and_evaluate_refuse(table, capsys):
     assert "must be no input of the fit; got 'height'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "split.npy", "seen.npy", "encoder.json", "encoder.safetensors",
-                                  "baseline.safetensors"])  # fmt: skip
-def test_a_damaged_run_is_named(table, capsys, name):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("config.yaml", "a file without 'exclude', 'fingerprint', 'id', 'labels', 'settings'"),
+        ("split.npy", "a damaged array"),
+        ("seen.npy", "a damaged array"),
+        ("encoder.safetensors", "a damaged safetensors file"),
+        ("baseline.safetensors", "a damaged safetensors file"),
+    ],
+)
+def test_a_damaged_run_is_named(table, capsys, name, said):
     fitted()
     path = table / "runs/people" / name
     path.write_bytes(path.read_bytes()[:10])
     assert run("evaluate", "runs/people") == 2
+    assert f"'runs/people/{name}' must be as vicreg wrote it; got {said}. Restore the" in capsys.readouterr().err
+    path.unlink()
+    assert run("evaluate", "runs/people") == 2
     err = capsys.readouterr().err
-    assert "must" in err
-    assert name in err or "encoder.json" in err
+    assert name in err
+    assert err.startswith("vicreg: 'runs/people")
+
+
+def test_another_array_than_the_runs_is_named(table, capsys):
+    fitted()
+    for name, array, said in (
+        ("split.npy", np.ones(ROWS), "float64 of shape (120,)"),
+        ("split.npy", np.ones(3, bool), "3 of 120 rows"),
+        ("seen.npy", np.array(["a"]), "<U1 of shape (1,)"),
+    ):
+        path = table / "runs/people" / name
+        whole = path.read_bytes()
+        np.save(path, array)
+        assert run("evaluate", "runs/people") == 2
+        assert f"'runs/people/{name}' must be as vicreg wrote it; got {said}." in capsys.readouterr().err
+        path.write_bytes(whole)
+
+
+def test_the_copy_for_people_is_not_read(table):
+    fitted()
+    copy = table / "runs/people/encoder.json"
+    assert json.loads(copy.read_text())["copy_of"] == "encoder.safetensors"
+    copy.unlink()
+    assert run("embed", "runs/people", "people.csv", "--out", "x.parquet") == 0
 
 
 def test_a_changed_table_is_noticed(table, capsys):
@@ -279,57 +374,3 @@ def test_hostile_column_names_stay_on_their_line(table, capsys):
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "\x1b" not in err
-
-
-START = [sys.executable, "-c", "from vicreg.cli import main; main()"]
-LONG = ["fit", "people.csv", "--labels", "kind", "--exclude", "secret", "--steps", "900", "--encoder", "8",
-        "--expander", "8", "8", "--decoder", "8", "--n-components", "2"]  # fmt: skip
-
-
-def started(more=()):
-    return subprocess.Popen([*START, *LONG, *more], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def wait_for(condition, process, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """An uninterrupted run."""
-    folder = tmp_path_factory.mktemp("whole")
-    people(ROWS).to_csv(folder / "people.csv", index=False)
-    assert run(LONG[0], folder / "people.csv", *LONG[2:], "--out", folder / "run") == 0
-    return folder / "run"
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_saves_and_resumed_is_bit_identical(table, whole, number, status):
-    process = started()
-    wait_for(lambda: Path("runs/people/seen.npy").exists(), process)
-    time.sleep(0.3)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == status, err
-    assert "the same command with --resume goes on" in err
-    assert run(*LONG, "--resume", "--learning-rate", "0.5") == 2
-    assert run("fit", "people.csv", "--resume", "--labels", "city") == 2
-    step = runs.read_tensors(Path("runs/people/checkpoint/last.safetensors"))[1]["step"]
-    assert 0 < step < 900
-    assert run(*LONG, "--resume") == 0
-    for name in ("encoder.safetensors", "embeddings.parquet", "metrics.csv", "scores.csv"):
-        assert Path("runs/people", name).read_bytes() == (whole / name).read_bytes(), name
-    assert run(*LONG, "--resume") == 2
-
-
-def test_killed_at_any_moment_resumes(table, whole):
-    process = started()
-    wait_for(lambda: Path("runs/people/config.yaml").exists(), process)
-    process.kill()
-    process.communicate()
-    assert run(*LONG, "--resume") == 0
-    assert Path("runs/people/encoder.safetensors").read_bytes() == (whole / "encoder.safetensors").read_bytes()

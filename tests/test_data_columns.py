@@ -15,6 +15,7 @@ from vicreg.data import as_frame
 from vicreg.data.columns import KINDS, from_json, to_json
 from vicreg.data.dates import Date
 from vicreg.data.discover import date_patterns
+from vicreg.data.discrete import Discrete, number_kind
 from vicreg.data.numeric import CEILING, Boolean, Constant, Number, centre_and_scale, standardise
 from vicreg.data.words import COVERAGE, MAX_LEVELS, Category, Text, text_kind
 
@@ -229,6 +230,7 @@ EXAMPLES = [
     Date("a", "%d/%m/%Y", 1e9, 1e7 / 3, ("day",), (0.1, -0.2), 0.0),
     Text("a", (2, 4), (0.1, 0.2), 0.3, 0.0),
     Constant("a"),
+    Discrete("a", 0.1, 1 / 3, (-1.0, 0.3, 2.0), (0.2, 0.3, 0.5), 0.1),
 ]
 
 
@@ -301,3 +303,56 @@ def test_damage_is_named(damage, match):
 def test_records_that_contradict_themselves_are_refused(column, damage, match):
     with pytest.raises(ValueError, match=match):
         from_json(to_json(column) | damage)
+
+
+def discrete_cells(gaps=False):
+    cells = np.array([1.0, 2.0, 2.0, 5.0] * 10)
+    return np.where(np.arange(40) % 8 == 7, np.nan, cells) if gaps else cells
+
+
+def test_a_few_distinct_numbers_are_a_number_and_one_indicator_for_each():
+    """Against indicators from comparison and a variance split of .3 to .7."""
+    cells = discrete_cells()
+    features = number_kind("a", cells).features(cells).astype(float)
+    assert features.shape == (40, 4)
+    np.testing.assert_allclose(features.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(features[:, 0].var(), 0.3, rtol=1e-5)
+    np.testing.assert_allclose(features[:, 1:].var(axis=0).sum(), 0.7, rtol=1e-5)
+    np.testing.assert_allclose(np.corrcoef(features[:, 2], cells == 2)[0, 1], 1, rtol=1e-6)
+
+
+def test_a_gap_of_a_discrete_column_is_its_mean_and_an_unknown_number_has_no_level():
+    column = number_kind("a", discrete_cells(gaps=True))
+    assert column.feature_names == ("a", "a = 1", "a = 2", "a = 5", "a is missing")
+    gap, unknown, known = column.features(np.array([np.nan, 3.0, 2.0]))
+    np.testing.assert_allclose(gap[:4], 0)
+    assert gap[4] > 0 > unknown[4]
+    assert (unknown[1:4] < 0).all()
+    assert known[2] > 0
+    np.testing.assert_array_equal(column.features(np.array([2.0], np.float32).astype(float))[0], known)
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (np.arange(40) % 2, "number"),
+        (np.arange(40) % 3, "discrete"),
+        (np.arange(20) % 3, "number"),
+        (np.arange(400) % 12, "discrete"),
+        (np.arange(400) % 13, "number"),
+        (np.arange(4000) // 350, "discrete"),
+        (np.zeros(40), "constant"),
+        (np.tile([0, 1e-9, 1], 20), "number"),
+    ],
+)
+def test_which_numbers_are_discrete(cells, kind):
+    assert number_kind("a", cells.astype(float)).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("levels", "shares", "said"),
+    [((2.0, 1.0), (0.5, 0.5), "rising levels"), ((1.0, 2.0), (0.5,), "a share"), ((1.0, 2.0), (0.5, 1.5), "a share")],
+)
+def test_damaged_discrete_records_are_named(levels, shares, said):
+    with pytest.raises(ValueError, match=said):
+        Discrete("a", 0.0, 1.0, levels, shares, 0.0)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import feather, parquet
 
-from vicreg.data import SUFFIXES, Frame, as_frame, fingerprint, read_table
+from vicreg.data import SUFFIXES, Frame, as_frame, fingerprint, read_table, source_name
 from vicreg.data.cells import family
 
 TABLE = pd.DataFrame(
@@ -89,6 +89,56 @@ def test_text_can_be_asked_for(tmp_path):
     path.write_text("code,n\n007,1\n042,2\n")
     assert read_table(path).column("code").to_pylist() == [7, 42]
     assert read_table(path, text=["code", "absent"]).column("code").to_pylist() == ["007", "042"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["00001", "2"], ["00001", "2"]),
+        (["12345678901234567890123", "1"], ["12345678901234567890123", "1"]),
+        (["9223372036854775807", "-9223372036854775808"], [2**63 - 1, -(2**63)]),
+        (["9223372036854775808", "1"], ["9223372036854775808", "1"]),
+        (["+1", "2"], ["+1", "2"]),
+        (["-0", "2"], ["-0", "2"]),
+        (["0x1F", "2"], ["0x1F", "2"]),
+        (["1.0", "2"], ["1.0", "2"]),
+        (["NA", "2"], ["NA", "2"]),
+        (["", "2"], ["", "2"]),
+        ([" 1", "2"], [" 1", "2"]),
+        (["true", "false"], ["true", "false"]),
+        (["1", "20"], [1, 20]),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_exact_columns_lose_nothing(tmp_path, suffix, cells, expected):
+    path = tmp_path / f"t{suffix}"
+    path.write_text("\n".join((",".join(row) if suffix == ".csv" else "\t".join(row)) for row in
+                              [("id", "n"), *((cell, "1") for cell in cells)]) + "\n")  # fmt: skip
+    assert read_table(path, exact=["id", "absent"]).column("id").to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("sales.2023.csv", "sales.2023"),
+        ("a/b/sales.2024.CSV.GZ", "sales.2024"),
+        ("folder.v2", "folder.v2"),
+        ("parts.parquet/", "parts"),
+        ("x/../y.npy", "y"),
+        (".csv", "table"),
+        ("/", "table"),
+    ],
+)
+def test_what_a_source_is_called(path, name):
+    assert source_name(path) == name
+
+
+def test_the_current_folder_has_a_name_and_links_keep_theirs(tmp_path, monkeypatch):
+    (tmp_path / "parts").mkdir()
+    monkeypatch.chdir(tmp_path / "parts")
+    assert source_name(".") == "parts"
+    (tmp_path / "link.csv").symlink_to(tmp_path / "v3.csv")
+    assert source_name(tmp_path / "link.csv") == "link"
 
 
 def test_markers_of_gaps_keep_a_column_numeric(tmp_path):

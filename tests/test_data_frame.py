@@ -116,6 +116,14 @@ def test_bad_tables_are_refused(X, error, match):
         as_frame(X)
 
 
+def test_half_a_surrogate_pair_is_refused_in_names_and_escaped_in_cells():
+    table = pd.DataFrame([[1, 2]], columns=pd.Index(["a\udc80", "b"], dtype=object))
+    with pytest.raises(ValueError, match=r"column names must be whole Unicode text; got 'a\\udc80'. Rename them"):
+        as_frame(table)
+    cells = np.array([["a\udc80"], ["b"]], dtype=object)
+    assert as_frame(cells).column("x0").to_pylist() == ["a\\udc80", "b"]
+
+
 def test_labels_of_any_kind_and_the_rows_that_have_one():
     table = {
         "whole": pa.array([3, None, 5, 3]),

@@ -252,6 +252,35 @@ def test_row_hashes_are_equal_exactly_where_rows_are():
     assert row_hashes(np.array([[1, 2]], np.float32))[0] != row_hashes(np.array([[2, 1]], np.float32))[0]
 
 
+def test_row_hashes_know_a_row_again_after_float32_and_text(tmp_path):
+    table = pd.DataFrame(np.random.default_rng(0).normal(3, 2, (2000, 12)), columns=list("abcdefghijkl"))
+    spec = fit_spec(as_frame(table))
+    seen = row_hashes(spec.apply(as_frame(table)))
+    table.to_csv(tmp_path / "whole.csv", index=False)
+    table.to_csv(tmp_path / "nine.csv", index=False, float_format="%.9g")
+    for form in (
+        as_frame(table.astype(np.float32)),
+        read_table(tmp_path / "whole.csv"),
+        read_table(tmp_path / "nine.csv"),
+    ):
+        assert np.mean(row_hashes(spec.apply(form)) == seen) >= 0.98
+    other = table + 0.02 * np.random.default_rng(1).normal(size=table.shape)  # a hundredth of the deviation
+    assert not np.isin(row_hashes(spec.apply(as_frame(other))), seen).any()
+
+
+def test_row_hashes_take_the_largest_features():
+    hashes = row_hashes(np.array([[1e6, -1e6], [-1e6, 1e6], [1e6, -1e6]], np.float32))
+    assert hashes[0] == hashes[2] != hashes[1]
+
+
+def test_a_sixth_word_makes_text_of_truth_values():
+    words = ["true", "false", "True", "False", "TRUE", "maybe"]
+    table = pd.DataFrame({"said": words * 4, "n": np.arange(24)})
+    assert [column.kind for column in fit_spec(as_frame(table)).columns] == ["category", "number"]
+    every = pd.DataFrame({"said": ["true", "false", "True", "False", "TRUE", "FALSE", None] * 4, "n": np.arange(28)})
+    assert [column.kind for column in fit_spec(as_frame(every)).columns] == ["boolean", "number"]
+
+
 def test_row_hashes_stay_what_they_are():
     # Runs store hashes, so a change of the function would make every run forget its rows. SplitMix64 in plain Python:
     def mix(z):
@@ -261,7 +290,7 @@ def test_row_hashes_stay_what_they_are():
         return z ^ (z >> 31)
 
     row = np.array([[1.5, -2.0, 0.0]], np.float32)
-    bits = [int(b) for b in row.view(np.uint32)[0]]
+    bits = [round(cell * 1024) % 2**64 for cell in (1.5, -2.0, 0.0)]
     expected = mix(sum(mix(b ^ mix(j + 1)) for j, b in enumerate(bits)) % 2**64)
     assert int(row_hashes(row)[0]) == expected
 

@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_iris, load_wine
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -19,8 +21,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 import vicreg
-from vicreg import VICReg
+from vicreg import Objective, Term, VICReg, runs
+from vicreg.evaluation import pca
+from vicreg.objectives import vicreg as vicreg_objective
 from vicreg.training.config import TableConfig
+from vicreg.training.table import joint_embedding
 
 SMALL = {"steps": 5, "batch_size": 16, "encoder": (8,), "expander": (8, 8), "decoder": (8,), "random_state": 0}
 
@@ -148,10 +153,54 @@ def test_streams(wine):
     with pytest.warns(UserWarning, match="partial_fit must take views without neighbors; got 'neighbors'. It takes"):
         model = small().partial_fit(X[:90])
     model.partial_fit(X[90:])
-    assert len(model.history_["total"]) == 5 + 5
+    assert len(model.history_["total"]) == 6 + 6
     assert np.isfinite(model.transform(X)).all()
     with pytest.raises(ValueError, match="X has 3 features, but VICReg is expecting 13 features"):
         model.partial_fit(X[:, :3])
+
+
+def test_a_streams_baseline_is_pca_on_all_rows_seen(wine):
+    X = wine[0].to_numpy()
+    model = small(n_components=5, views="marginal").partial_fit(X[:60])
+    for part in (X[60:63], X[63:100], X[100:]):
+        model.partial_fit(part)
+    seen = model.embedder_.vectorise(X)
+    oracle = PCA(5).fit(seen.astype(np.float64))
+    np.testing.assert_allclose(model.baseline_.mean, oracle.mean_, atol=1e-12)
+    np.testing.assert_allclose(np.abs(model.baseline_.components), np.abs(oracle.components_), atol=1e-9)
+    np.testing.assert_allclose(model.baseline_.components, pca(seen, 5).components, atol=1e-9)
+
+
+def test_a_part_that_fails_leaves_the_estimator_as_it_was(wine):
+    X = wine[0].to_numpy()
+    model = small(views="marginal").partial_fit(X[:90])
+    before, history = model.transform(X), model.history_
+    model.set_params(learning_rate=1e30)
+    with pytest.raises(ValueError, match=r"training must stay finite; got (NaN|infinity) at step \d+\. Lower"):
+        model.partial_fit(X[90:])
+    np.testing.assert_array_equal(model.transform(X), before)
+    assert model.history_ == history
+    assert len(model.evaluate(X[90:], wine[1].to_numpy()[90:]).judged) == 88
+    model.set_params(learning_rate=1e-3).partial_fit(X[90:])
+
+
+def test_a_diverged_fit_is_refused(wine):
+    model = small(learning_rate=1e30)
+    with pytest.raises(ValueError, match=r"training must stay finite; got (NaN|infinity) at step \d+\. Lower"):
+        model.fit(wine[0])
+    with pytest.raises(NotFittedError):
+        model.transform(wine[0])
+    with pytest.raises(NotFittedError):
+        model.history_  # noqa: B018
+
+
+def test_fits_at_the_same_time_are_those_of_one_after_another(wine):
+    X = wine[0].to_numpy()
+    expected = small().fit_transform(X)
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda _: small().fit_transform(X), range(24)))
+    for one in together:
+        np.testing.assert_array_equal(one, expected)
 
 
 def test_evaluate_judges_on_rows_that_the_fit_did_not_see(wine):
@@ -182,24 +231,22 @@ def test_saved_and_loaded_embeds_alike(wine, tmp_path):
 
 def test_damaged_encoders_are_named(wine, tmp_path):
     small().fit(wine[0]).save(tmp_path)
-    description, tensors = tmp_path / "encoder.json", tmp_path / "encoder.safetensors"
-    whole = description.read_text()
-    for broken, said in (
-        ("", "damaged JSON"),
-        (whole[: len(whole) // 2], "damaged JSON"),
-        ("[]", "a file without a format"),
-        (whole.replace('"n_features": 13', '"n_features": 12'), "does not fit"),
-        (whole.replace('"encoder": "mlp"', '"encoder": "rm"'), "does not fit"),
-        (whole.replace('"hidden"', '"hiden"'), "does not fit"),
-        (whole.replace('"columns"', '"clumns"'), "does not fit"),
+    path = tmp_path / "encoder.safetensors"
+    whole = path.read_bytes()
+    tensors, plain = runs.read_tensors(path)
+    for broken in (
+        plain | {"settings": plain["settings"] | {"n_features": 12}},
+        plain | {"settings": plain["settings"] | {"hiden": [8]}},
+        plain | {"encoder": "rm"},
+        {name: value for name, value in plain.items() if name != "columns"},
     ):
-        description.write_text(broken)
+        runs.write_tensors(path, tensors, broken)
+        with pytest.raises(ValueError, match="does not fit"):
+            vicreg.load(tmp_path)
+    for content, said in ((b"", "damaged"), (whole[: len(whole) // 2], "damaged"), (whole[:-4], "damaged|digest")):
+        path.write_bytes(content)
         with pytest.raises(ValueError, match=said):
             vicreg.load(tmp_path)
-    description.write_text(whole)
-    tensors.write_bytes(tensors.read_bytes()[:-4])
-    with pytest.raises(ValueError, match="content of another digest"):
-        vicreg.load(tmp_path)
     with pytest.raises(ValueError, match="must be the folder of a run; got no such folder"):
         vicreg.load(tmp_path / "nowhere")
 
@@ -215,14 +262,78 @@ def test_ones_own_modules_and_views(wine):
         model.save("nowhere")
 
 
+def linear(width):
+    return nn.Linear(13, width)
+
+
+def test_one_module_serves_both_branches_by_a_copy_each(wine):
+    encoder = linear(4)
+    before = encoder.weight.clone()
+    model = small(encoder=encoder, shared=False, steps=3).fit(wine[0])
+    a, b = (branch.encoder for branch in model._state.model.branches)
+    assert a is not b
+    assert a.weight.data_ptr() != b.weight.data_ptr()
+    assert not torch.equal(a.weight, b.weight)
+    assert torch.equal(encoder.weight, before)
+
+
+def test_a_pair_of_modules_is_one_for_each_branch(wine):
+    pair = (linear(4), nn.Sequential(linear(4), nn.Tanh()))
+    kept = small(encoder=pair, shared=False).fit(wine[0])
+    assert [type(branch.encoder) for branch in kept._state.model.branches] == [nn.Linear, nn.Sequential]
+    unlike = {"encoder": (linear(4), linear(3)), "shared": False}
+    assert small(**unlike, reconstruction=0.0).fit_transform(wine[0]).shape == (178, 4)
+    for parameters, said in (
+        ({"encoder": pair}, "encoder must be one module, or two with shared=False; got 2 modules with shared=True"),
+        ({"encoder": (*pair, linear(4)), "shared": False}, "encoder must be one module, or two .*; got 3 modules"),
+        (unlike, r"encoder must be modules of one width to share a decoder; got \[4, 3\]. Set reconstruction=0"),
+        ({"encoder": (linear(4), 3), "shared": False}, "encoder must be a list of whole numbers"),
+        ({"encoder": lambda x: x}, "encoder must be a list of whole numbers"),
+        ({"encoder": nn.Unflatten(1, (13, 1))}, r"encoder must map rows \(n, 13\) .*; got \(2, 13, 1\) for 2 rows"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            small(**parameters).fit(wine[0])
+
+
+def test_a_modules_own_weights_are_where_it_starts(wine):
+    encoder = linear(4)
+    start = joint_embedding(TableConfig(), np.zeros((3, 13), np.float32), [encoder]).encoder
+    assert start is not encoder
+    assert torch.equal(start.weight, encoder.weight)
+
+
+def test_an_objective_may_be_given_as_an_object(wine):
+    X = wine[0].to_numpy()
+    named = small(reconstruction=0.0).fit(X)
+    given = small(objective=vicreg_objective()).fit(X)
+    np.testing.assert_array_equal(given.transform(X), named.transform(X))
+    own = vicreg_objective() | {"small": Term(0.1, lambda a, b: a.square().mean(), on="h")}
+    model = clone(small(objective=own, views="marginal")).fit(X).partial_fit(X)
+    assert "small" in model.history_
+    assert "reconstruction" not in model.history_
+    needy = Objective({"p": Term(1.0, lambda a, b: a.mean(), on="p", needs=frozenset({"predictor"}))})
+    with pytest.raises(ValueError, match=r"objective must need no more .* than a decoder; got \['predictor'\]"):
+        small(objective=needy).fit(X)
+
+
+def test_views_may_be_a_pair_of_names(wine):
+    X = wine[0].to_numpy()
+    pair = small(views=("marginal", "marginal")).fit_transform(X)
+    np.testing.assert_array_equal(pair, small(views="marginal").fit_transform(X))
+    assert not np.array_equal(pair, small(views=["identity", "marginal"]).fit_transform(X))
+
+
 def test_the_earliest_table_form(wine):
     """The same row to two encoders that share nothing, each a dense layer and a ReLU."""
     X = wine[0].to_numpy()
-    form = {"views": "identity", "shared": False, "encoder": (50,), "linear_path": False, "reconstruction": 0.0}
-    model = small(n_components=None, **{**form, "expander": ()}).fit(X)
-    Z = model.transform(X)
-    assert Z.shape == (178, 50)
-    assert (Z >= 0).all()
+    form = {"views": "identity", "shared": False, "encoder": (50,), "encoder_norm": False, "linear_path": False,
+            "n_components": None, "reconstruction": 0.0, "expander": ()}  # fmt: skip
+    model = small(**form).fit(X)
+    weights = model.embedder_.encoder.state_dict()
+    assert list(weights) == ["hidden.0.weight", "hidden.0.bias"]
+    weight, bias = (value.numpy() for value in weights.values())
+    x = model.embedder_.vectorise(X)
+    np.testing.assert_allclose(model.transform(X), np.maximum(x @ weight.T + bias, 0), rtol=1e-4, atol=1e-5)
     assert small(views="identity", shared=False, encoder=(50,)).fit_transform(X).shape == (178, 2)
 
 
@@ -241,7 +352,14 @@ def test_more_components_than_columns_and_fewer_rows_than_a_batch():
         ({"views": "nonsense"}, "views must be one of"),
         ({"objective": "nonsense"}, "objective must be one of 'vicreg'"),
         ({"batch_size": 1}, "batch_size must be at least 2"),
-        ({"device": "abacus"}, "device must be auto or a device of this machine"),
+        ({"device": "abacus"}, "device must be auto, cpu, cuda, cuda:N or mps; got 'abacus'"),
+        ({"device": "meta"}, "device must be auto, cpu, cuda, cuda:N or mps; got 'meta'"),
+        ({"precision": "16-mixed", "device": "cpu"}, "precision must be '32-true' or 'bf16-mixed' on the CPU"),
+        ({"view_rate": 2.7, "views": "walk"}, "view_rate must be a whole number of steps"),
+        ({"view_rate": 0.5, "views": ("mask", "mask")}, "view_rate must be left out unless views is one name"),
+        ({"views": 3}, "views must be a name or callable; got 3"),
+        ({"encoder": (0,)}, "each width in encoder must be at least 1; got 0"),
+        ({"random_state": 2**63 - 1}, "random_state must lie between 0 and 9223372036854775806"),
         ({"sim_coeff": -1.0}, "sim_coeff"),
         ({"random_state": -3}, "random_state must lie between 0 and"),
     ],

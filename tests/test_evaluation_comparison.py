@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_digits, load_iris
@@ -94,7 +95,7 @@ def test_regression_is_judged_by_r2_alone():
 
 
 def test_summary_is_an_aligned_table_with_its_notes(iris):
-    head, raw, noise, empty, note = iris.summary().splitlines()
+    head, raw, noise, empty, note, _ = iris.summary().splitlines()
     assert re.split(r"  +", head.strip()) == [
         "width", "5-NN accuracy", "linear accuracy", "silhouette", "k-means ARI", "k-means NMI",
     ]  # fmt: skip
@@ -366,3 +367,27 @@ def test_any_labels_are_judged_or_refused_in_words(labels, as_objects):
         assert re.match(r"(?s).+ must .+; got .+\.", str(error))
     else:
         assert all(np.isfinite(score.value) for score in comparison.scores)
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_there_is_no_winner_among_noise(numbers):
+    draw = np.random.default_rng(3)
+    labels = draw.normal(size=120) if numbers else draw.integers(0, 2, 120)
+    noise = {name: draw.normal(size=(120, 4)) for name in ("raw", "vicreg")}
+    said = EmbeddingComparison(noise, labels).verdict("vicreg")
+    guess = "guessing the mean" if numbers else "guessing the commonest class"
+    assert said.startswith(f"No representation clearly beats {guess}: ")
+    assert "winner" not in said
+
+
+def test_the_commonest_class_is_named_as_what_has_to_be_beaten():
+    labels = np.array([0] * 70 + [1] * 30)
+    comparison = EmbeddingComparison({"z": labels[:, None] + np.arange(100)[:, None] / 1e4}, labels)
+    assert "Always guessing the commonest class: .700." in comparison.notes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tensors_with_a_graph_are_representations(dtype):
+    z = torch.randn(40, 3, dtype=dtype, requires_grad=True, generator=torch.Generator().manual_seed(0))
+    comparison = EmbeddingComparison({"a": z, "b": z.detach().float().numpy()}, np.arange(40) % 2)
+    assert comparison.differences("a", "b")["knn"].value == 0

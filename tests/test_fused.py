@@ -297,6 +297,19 @@ def test_the_process_setting_of_products_is_overruled_and_put_back():
         torch.set_float32_matmul_precision(before)
 
 
+@pytest.mark.parametrize(("setting", "written"), [("none", []), ("ieee", []), ("bf16", ["ieee", "bf16"])])
+def test_the_process_s_setting_is_changed_only_where_it_differs(monkeypatch, setting, written):
+    """Every change is one that another thread could see or put back wrongly."""
+
+    class Backend:
+        fp32_precision = property(lambda self: setting, lambda self, value: changes.append(value))
+
+    changes = []
+    monkeypatch.setattr(torch.backends.mkldnn, "matmul", Backend())
+    evaluate(full(), [normal(6, 4), normal(6, 4, seed=1)])
+    assert changes == written
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_not_a_number_passes_into_the_loss_and_its_own_branch(bad):
     for shape in ((6, 4), (4, 6)):

@@ -1,19 +1,28 @@
 """Encoders, expanders, branches."""
 
+import inspect
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
 from torch import nn
 
-from vicreg.networks import Branch, JointEmbedding, TableEncoder, expander
+from vicreg.networks import Branch, JointEmbedding, TableEncoder, drawn, expander, initialise, perceptron
+from vicreg.training.config import TableConfig
 from vicreg.training.table import whitened_pca
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
 
 
 def test_the_encoder_starts_at_whitened_pca():
     x = torch.randn(200, 7, generator=torch.Generator().manual_seed(0)) @ torch.diag(torch.arange(1.0, 8.0))
     encoder = TableEncoder(7, 3)
     projection, offset = whitened_pca(x.numpy(), 3)
-    encoder.start_at(torch.from_numpy(projection), torch.from_numpy(offset))
+    encoder.start_at(torch.from_numpy(projection), torch.from_numpy(offset), seeded())
     expected = torch.from_numpy(PCA(3, whiten=True).fit_transform(x.numpy()))
     with torch.no_grad():
         h = encoder.eval()(x)
@@ -26,15 +35,53 @@ def test_components_beyond_the_rank_start_small_but_not_at_zero():
     projection, offset = whitened_pca(x.numpy(), 4)
     assert projection.shape == (2, 4)
     encoder = TableEncoder(4, 6)
-    encoder.start_at(torch.from_numpy(projection), torch.from_numpy(offset))
+    encoder.start_at(torch.from_numpy(projection), torch.from_numpy(offset), seeded())
     beyond = encoder.linear.weight[2:]
     assert 0 < float(beyond.detach().abs().max()) < 0.1
 
 
 def test_the_earliest_form_is_one_dense_layer_and_a_relu():
-    encoder = TableEncoder(5, None, hidden=(50,), linear_path=False)
+    encoder = TableEncoder(5, None, hidden=(50,), linear_path=False, norm=False)
     assert encoder.width == 50
-    assert [type(layer) for layer in encoder.hidden] == [nn.Linear, nn.BatchNorm1d, nn.ReLU]
+    (name, weight), (other, bias) = encoder.state_dict().items()
+    assert (name, other) == ("hidden.0.weight", "hidden.0.bias")
+    x = torch.randn(20, 5, generator=seeded())
+    expected = np.maximum(x.numpy() @ weight.numpy().T + bias.numpy(), 0)
+    np.testing.assert_allclose(encoder(x).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_encoders_defaults_are_those_of_the_settings():
+    given = {name: one.default for name, one in inspect.signature(TableEncoder).parameters.items()}
+    config = TableConfig()
+    expected = (config.n_components, config.encoder, config.linear_path, config.encoder_norm)
+    assert (given["n_components"], given["hidden"], given["linear_path"], given["norm"]) == expected
+
+
+def make():
+    return perceptron(7, (16, 8), 3)
+
+
+def test_a_drawn_network_is_pytorch_s_own_from_that_seed():
+    torch.manual_seed(4)
+    expected = make().state_dict()
+    before = torch.get_rng_state()
+    network = drawn(make, torch.Generator().manual_seed(4))
+    assert torch.equal(before, torch.get_rng_state())
+    assert list(expected) == list(network.state_dict())
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_networks_drawn_at_the_same_time_are_equal():
+    with ThreadPoolExecutor(4) as threads:
+        networks = list(threads.map(lambda _: drawn(make, seeded()).state_dict(), range(40)))
+    for network in networks:
+        assert all(torch.equal(value, networks[0][name]) for name, value in network.items())
+
+
+def test_a_layer_that_cannot_be_drawn_is_refused():
+    with pytest.raises(TypeError, match="a layer must be linear or batch norm to be drawn; got PReLU"):
+        initialise(nn.Sequential(nn.Linear(2, 2), nn.PReLU()), seeded())
 
 
 @pytest.mark.parametrize(("hidden", "linear_path"), [((), True), ((8,), True), ((8, 8), False)])

@@ -59,6 +59,27 @@ def test_weights_for_each_branch():
     assert total.item() == pytest.approx(expected.item(), rel=1e-12)
 
 
+def test_a_target_for_each_branch():
+    outputs = made()
+    total, values = vicreg(variance_target=(1.0, 2.0))(outputs)
+    expected = VICRegLoss(variance_target=(1.0, 2.0)).terms(*outputs.z)
+    assert total.item() == pytest.approx(expected["total"].item(), rel=1e-12)
+    assert values["variance_b"].item() == pytest.approx(terms.variance(outputs.z[1], target=2.0).item(), rel=1e-12)
+
+
+def test_branches_differ_in_width_where_the_invariance_has_no_weight():
+    a, b = normal(10, 6), normal(10, 4, seed=1)
+    outputs = Outputs(x=(a, b), h=(a, b), z=(a, b))
+    total, values = vicreg(sim_coeff=0.0)(outputs)
+    expected = sum(12.5 * terms.variance(z) + terms.covariance(z) for z in (a, b))
+    assert total.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert list(values) == ["variance_a", "variance_b", "covariance_a", "covariance_b"]
+    assert total.item() == pytest.approx(VICRegLoss(sim_coeff=0.0)(a, b).item(), rel=1e-12)
+    for refused in (vicreg(), VICRegLoss()):
+        with pytest.raises(ValueError, match=r"same shape; got \(10, 6\) and \(10, 4\)\. Widths may differ where"):
+            refused(outputs) if isinstance(refused, Objective) else refused(a, b)
+
+
 def regularised():
     own = {
         "variance_h": Term(2.5, partial(terms.variance, target=0.5), on="h"),
@@ -140,7 +161,7 @@ def test_an_objective_is_a_mapping_and_data():
     assert len(objective | {"variance": Term(1.0, terms.variance)}) == 3
     assert (objective | {"variance": Term(1.0, terms.variance)})["variance"].weight == 1.0
     assert list({"first": Term(1.0, terms.covariance)} | objective) == ["first", "invariance", "variance", "covariance"]
-    joined = vicreg() | reconstruction()
+    joined = vicreg() | reconstruction(10.0)
     for twin in (pickle.loads(pickle.dumps(joined)), copy.deepcopy(joined)):
         assert twin(made())[0].item() == joined(made())[0].item()
     with pytest.raises(AttributeError):

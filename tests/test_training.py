@@ -1,12 +1,18 @@
 """Settings, schedule and the loop."""
 
+import inspect
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
+from vicreg.loss import VICRegLoss
 from vicreg.training.config import TableConfig, from_mapping, to_mapping
-from vicreg.training.engine import Order, device_of
+from vicreg.training.engine import Order, device_of, every_row, full_batches
 from vicreg.training.optim import one_cycle, parameter_groups
 from vicreg.training.table import one_pass, table_run
 from vicreg.views import table_views
@@ -74,11 +80,11 @@ def test_only_matrices_decay():
 
 
 def test_each_epoch_sees_each_row_at_most_once():
-    order = Order(10, 3, torch.Generator().manual_seed(0))
+    order = Order(full_batches(10, 3), 10, torch.Generator().manual_seed(0))
     for _ in range(4):
         rows = torch.cat([order.next() for _ in range(3)])
         assert len(rows.unique()) == 9
-    assert len(Order(2, 30, torch.Generator()).next()) == 2
+    assert len(Order(full_batches(2, 30), 2, torch.Generator()).next()) == 2
 
 
 def test_the_same_seed_gives_the_same_run_and_leaves_the_global_generators():
@@ -134,10 +140,10 @@ def test_a_stream_goes_on_where_it_was():
     config, x, run = small()
     views = table_views("marginal")
     one_pass(run.state, config, x, np.arange(5), views).train()
-    assert run.state.step == 3
-    one_pass(run.state, config, x[:7], np.arange(5), views).train()
     assert run.state.step == 4
-    assert len(run.state.history()["total"]) == 4
+    one_pass(run.state, config, x[:7], np.arange(5), views).train()
+    assert run.state.step == 5
+    assert len(run.state.history()["total"]) == 5
 
 
 def test_one_row_cannot_be_learnt_from():
@@ -147,6 +153,114 @@ def test_one_row_cannot_be_learnt_from():
 
 
 def test_an_unknown_device_is_named():
-    with pytest.raises(ValueError, match="device must be auto or a device of this machine; got 'abacus'"):
+    with pytest.raises(ValueError, match="device must be auto, cpu, cuda, cuda:N or mps; got 'abacus'"):
         device_of("abacus")
+    with pytest.raises(ValueError, match="device must be auto or a device of this machine; got 'cuda:99'"):
+        device_of("cuda:99")
+    with pytest.raises(ValueError, match="device must be auto, cpu, cuda, cuda:N or mps; got 'meta'"):
+        device_of("meta")
     assert device_of("cpu").type == "cpu"
+
+
+def test_every_row_of_a_part_is_learnt_from():
+    config, x, run = small()
+    for rows in (2, 33, 63, 64, 65, 100):
+        part = one_pass(run.state, config, x[:rows], np.arange(5), table_views("marginal"))
+        seen = []
+        begun, order = part.state.step, part.state.order
+        following, order.next = order.next, lambda: seen.append(following()) or seen[-1]  # noqa: B023
+        part.train()
+        assert sorted(torch.cat(seen).tolist()) == list(range(rows))
+        assert all(2 <= len(batch) <= 33 for batch in seen)
+        assert part.state.step - begun == len(seen) == max(1, -(-rows // 32))
+
+
+@given(st.integers(2, 300), st.integers(2, 40))
+def test_the_cuts_of_a_pass(n_rows, batch_size):
+    sizes = np.diff(every_row(n_rows, batch_size))
+    assert sizes.sum() == n_rows
+    assert sizes.min() >= 2
+    assert sizes.max() <= max(batch_size, 3)
+    assert sizes.max() - sizes.min() <= 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"encoder": (8, 0)}, "each width in encoder must be at least 1; got 0"),
+        ({"expander": (0,)}, "each width in expander must be at least 1; got 0"),
+        ({"decoder": (-1,)}, "each width in decoder must be at least 1; got -1"),
+        ({"seed": -1}, "seed must lie between 0 and 9223372036854775806; got -1"),
+        ({"seed": 2**63 - 1}, "seed must lie between 0 and 9223372036854775806"),
+        ({"views": "nonsense"}, "views must be one of"),
+        ({"view_rate": 2.0}, "view_rate must be a finite number of at least 0 and at most 1; got 2.0"),
+        ({"views": "walk", "view_rate": 2.7}, "view_rate must be a whole number of steps"),
+        ({"objective": "nonsense"}, "objective must be one of 'vicreg'; got 'nonsense'"),
+        ({"reconstruction": -1.0}, "reconstruction must be a finite number of at least 0; got -1"),
+        ({"sim_coeff": -1.0}, "sim_coeff must be a finite number of at least 0; got -1"),
+        ({"std_coeff": -1.0}, "std_coeff must be a finite number of at least 0; got -1"),
+        ({"cov_coeff": float("nan")}, "cov_coeff must be a finite number of at least 0; got nan"),
+        ({"variance_target": -1.0}, "variance_target must be a finite number of at least 0; got -1"),
+        ({"weight_decay": -1.0}, "weight_decay must be a finite number of at least 0; got -1"),
+        ({"epochs": 0}, "epochs must be at least 1; got 0"),
+        ({"device": "meta"}, "device must be auto, cpu, cuda, cuda:N or mps; got 'meta'. Try device='cpu'"),
+        ({"device": "cuda:x"}, "device must be auto, cpu, cuda, cuda:N or mps; got 'cuda:x'"),
+        ({"shared": "no"}, "shared must be of type bool; got 'no'"),
+    ],
+)
+def test_check_knows_every_range(settings, said):
+    with pytest.raises(ValueError, match=said):
+        TableConfig(**settings).check()
+
+
+def test_devices_of_every_form_pass_the_check():
+    for device in ("auto", "cpu", "cuda", "cuda:1", "mps"):
+        assert TableConfig(device=device).check().device == device
+
+
+def test_half_precision_needs_a_gpu():
+    with pytest.raises(ValueError, match="precision must be '32-true' or 'bf16-mixed' on the CPU; got '16-mixed'"):
+        small(precision="16-mixed")
+
+
+def test_the_settings_weights_are_those_of_the_loss():
+    loss, config = inspect.signature(VICRegLoss).parameters, TableConfig()
+    for name in ("sim_coeff", "std_coeff", "cov_coeff", "variance_target"):
+        assert loss[name].default == getattr(config, name)
+
+
+@pytest.mark.parametrize("steps", [12, 250])
+def test_a_diverged_run_is_refused(steps):
+    with pytest.raises(ValueError, match=r"training must stay finite; got (NaN|infinity) at step \d+\. Lower learning"):
+        small(steps=steps, learning_rate=1e30)[2].train()
+
+
+def test_divergence_is_found_within_a_hundred_steps_and_dated():
+    run = small(steps=1000)[2]
+
+    def break_it(state):
+        if state.step == 130:
+            next(state.model.parameters()).data.fill_(float("nan"))
+
+    with pytest.raises(ValueError, match=r"training must stay finite; got NaN at step 131\. Lower learning_rate\."):
+        run.train([break_it])
+    assert run.state.step == 200
+
+
+def test_a_last_step_that_breaks_the_weights_is_found():
+    """The total of a step is that before its update."""
+    run = small()[2]
+    broken = replace(run, how=replace(run.how, schedule=lambda step, steps: 1e45 if step == steps - 1 else 1e-3))
+    with pytest.raises(ValueError, match="training must stay finite; got NaN at step 12. Lower learning_rate."):
+        broken.train()
+
+
+def test_a_copied_run_goes_on_apart():
+    config, x, run = small()
+    state = run.train()
+    views = table_views("marginal")
+    one = one_pass(state.copied(), config, x, np.arange(5), views).train()
+    assert state.step == 12
+    assert not torch.equal(state.model.encoder.linear.weight, one.model.encoder.linear.weight)
+    again = one_pass(state, config, x, np.arange(5), views).train()
+    assert torch.equal(again.terms[:16], one.terms[:16])

@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 from vicreg.views import (
     VIEWS,
     Custom,
+    Identity,
     Marginal,
     Neighbors,
     Noise,
@@ -105,6 +106,31 @@ def test_a_function_is_a_view():
     table = make_table()
     assert torch.equal(a(table.batch(torch.arange(3)), torch.Generator()), table.x[:3] + 1)
     assert isinstance(b, Custom)
+
+
+def test_names_may_stand_in_pairs():
+    assert table_views(("identity", "walk")) == (Identity(), Walk())
+    assert table_views(["walk", Noise(0.1)]) == (Walk(), Noise(0.1))
+
+
+def test_a_walks_strength_is_a_whole_number_of_steps():
+    assert table_views("walk", 2.0) == (Identity(), Walk(2))
+    with pytest.raises(ValueError, match="view_rate must be a whole number of steps for views='walk'; got 2.7"):
+        table_views("walk", 2.7)
+
+
+@pytest.mark.parametrize(
+    ("views", "said"),
+    [
+        ("identity", "view_rate must be left out for views='identity'; got 0.5"),
+        (Noise(), "view_rate must be left out unless views is one name; got 0.5. Give views their strength"),
+        (lambda batch, generator: batch.x, "view_rate must be left out unless views is one name"),
+        (("mask", "noise"), "view_rate must be left out unless views is one name"),
+    ],
+)
+def test_a_strength_without_meaning_is_refused(views, said):
+    with pytest.raises(ValueError, match=said):
+        table_views(views, 0.5)
 
 
 def test_messages():

@@ -13,9 +13,10 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from vicreg import runs, workflows
+from vicreg import workflows
+from vicreg.data import source_name
 from vicreg.evaluation import readings_in_words
-from vicreg.training.config import TableConfig, from_mapping
+from vicreg.training.config import TableConfig
 from vicreg.training.progress import progress
 from vicreg.workflows import Columns, Interrupted, Judged
 
@@ -63,11 +64,11 @@ def fit(
         exclude: Columns to leave out.
         id: Columns to leave out of the inputs and to carry through to the embeddings.
         resume: Go on with the interrupted run in the folder, with its own settings.
-        config: A YAML file of settings; flags beside it win.
+        config: A YAML file of settings, or the config.yaml of another run; flags beside it win.
         settings: Settings of the run.
     """
-    folder = out or Path("runs") / source.name.split(".")[0]
-    columns = Columns(labels, tuple(chain(*exclude)), tuple(chain(*id)))
+    folder = out or Path("runs") / source_name(source)
+    columns = Columns(labels, tuple(dict.fromkeys(chain(*exclude))), tuple(dict.fromkeys(chain(*id))))
     with progress() as callback:
         begin = workflows.resume if resume else workflows.fit
         judged = begin(source, folder, columns, settings, callbacks=[callback], say=_say)
@@ -92,7 +93,7 @@ def evaluate(
     *,
     labels: str | None = None,
 ) -> None:
-    """Judge a run beside the raw columns and PCA, on rows that its fit did not see.
+    """Judge a run beside the raw columns and PCA, on rows that its fit did not see; without labels, show its readings.
 
     Args:
         run: The folder of a finished run.
@@ -120,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"vicreg: {stop}; the same command with --resume goes on.", file=sys.stderr)
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
+        print("vicreg: stopped.", file=sys.stderr)
         sys.exit(130)
     except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as failure:
         print(f"vicreg: {failure}", file=sys.stderr)
@@ -130,17 +132,18 @@ def _settings(given: list[str]) -> TableConfig:
     """The settings that flags start from: those of --config, else the defaults."""
     for index, word in enumerate(given):
         if word == "--config" and index + 1 < len(given):
-            return from_mapping(runs.read_yaml(Path(given[index + 1])))
+            return workflows.read_settings(Path(given[index + 1]))
         if word.startswith("--config="):
-            return from_mapping(runs.read_yaml(Path(word.removeprefix("--config="))))
+            return workflows.read_settings(Path(word.removeprefix("--config=")))
     return TableConfig()
 
 
 def _tell(judged: Judged) -> None:
     if judged.comparison is not None:
         _say("\n" + judged.comparison.summary().rstrip())
-        for note in judged.notes:
-            _say(note)
+    for note in judged.notes:
+        _say(note)
+    if judged.comparison is not None:
         _say("\n" + judged.comparison.verdict("vicreg"))
     if judged.readings is not None:
         _say("\n" + readings_in_words(judged.readings))

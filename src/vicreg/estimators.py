@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -19,9 +18,12 @@ from torch import nn
 
 from vicreg._checks import check_integer, message, require, shown
 from vicreg.data import Frame, TableSpec, as_frame, fit_spec, row_hashes
-from vicreg.evaluation import EmbeddingComparison, pca
+from vicreg.evaluation import EmbeddingComparison
+from vicreg.evaluation.baselines import first_components
+from vicreg.functional import PrincipalAxes, principal_axes
 from vicreg.inference import Embedder
-from vicreg.training.config import Precision, TableConfig, from_mapping
+from vicreg.objectives import Objective
+from vicreg.training.config import LARGEST_SEED, Precision, TableConfig, from_mapping
 from vicreg.training.engine import State
 from vicreg.training.progress import progress
 from vicreg.training.table import one_pass, table_run
@@ -43,36 +45,42 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
     Args:
         n_components: Width of the embedding. None: what the last hidden layer gives.
         views: ``neighbors``, ``walk``, ``marginal``, ``mask``, ``noise`` or ``identity``; a function of
-            ``(batch, generator)``; or a pair of functions, one for each view.
-        view_rate: Strength of named views; None is the view's own default.
-        objective: Name of the objective.
-        reconstruction: Weight of the reconstruction term; 0 is the paper's objective.
+            ``(batch, generator)``; or a pair of names or functions, one for each view.
+        view_rate: Strength of views given by one name; None is the view's own default.
+        objective: Name of the objective, ``vicreg``; or an :class:`vicreg.Objective`, taken as it is: the weights
+            below belong to names.
+        reconstruction: Weight of the reconstruction term, the squared error of a column; 0 is the paper's objective.
         sim_coeff: Weight of the invariance term.
         std_coeff: Weight of the variance term.
         cov_coeff: Weight of the covariance term.
         variance_target: Standard deviation below which the variance term acts.
-        encoder: Widths of the hidden layers; or a module from vectorised rows to representations; or a pair of
-            modules, one for each view.
+        encoder: Widths of the hidden layers; or a module from vectorised rows (n, p) to representations (n, width), in
+            whose place a copy learns (with ``shared=False`` one for each view); or with ``shared=False`` a pair of
+            modules, one for each view, which must agree in width to share the reconstruction's decoder. A module has
+            its own width and paths, whatever ``n_components``, ``encoder_norm`` and ``linear_path`` say, and what it
+            draws itself, as dropout does, comes from PyTorch's global generator.
+        encoder_norm: Whether the hidden layers have batch norm.
         linear_path: Whether a linear path, starting at whitened PCA, stands beside the hidden layers.
-        expander: Widths of the expander's layers.
+        expander: Widths of the expander's layers; none makes the loss act on the representation.
         decoder: Widths of the decoder's hidden layers.
         shared: Whether both views pass through one branch; otherwise the first branch's encoder is kept.
         steps: Optimiser steps.
         epochs: Passes over the rows, in place of steps.
-        batch_size: Rows per step.
+        batch_size: Rows per step; all rows where there are fewer.
         learning_rate: Highest learning rate of the one-cycle schedule.
         weight_decay: AdamW's.
-        precision: Arithmetic of the networks: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        random_state: Seed. The global generators are neither used nor changed; None draws a fresh seed.
+        precision: Arithmetic of the networks: ``32-true``, ``bf16-mixed`` or, on a GPU, ``16-mixed``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        random_state: Seed from 0 to 2**63 - 2, or a NumPy generator to draw one from; None draws a fresh one. The
+            global generators are neither used nor changed.
         verbose: Whether to show progress.
 
     Attributes:
         embedder_: The encoder with its preprocessing (:class:`vicreg.inference.Embedder`).
-        history_: Each unweighted term and the total, by step.
+        history_: Each unweighted term and the total, by step over all fits of a stream.
         n_features_in_: Columns of the table.
         feature_names_in_: Their names, if they are named.
-        baseline_: PCA of the same width on the rows of the fit, to compare with.
+        baseline_: PCA of the same width on all rows seen, to compare with.
 
     Example:
         >>> from sklearn.datasets import load_wine
@@ -87,18 +95,19 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         *,
         views: ViewsLike = "neighbors",
         view_rate: float | None = None,
-        objective: str = "vicreg",
+        objective: str | Objective = "vicreg",
         reconstruction: float = 10.0,
         sim_coeff: float = 25.0,
         std_coeff: float = 25.0,
         cov_coeff: float = 1.0,
         variance_target: float = 1.0,
         encoder: Sequence[int] | nn.Module | Sequence[nn.Module] = (128, 128),
+        encoder_norm: bool = True,
         linear_path: bool = True,
-        expander: Sequence[int] = (256, 256, 256),
+        expander: Sequence[int] = (256, 256),
         decoder: Sequence[int] = (128, 128),
         shared: bool = True,
-        steps: int = 1500,
+        steps: int = 1200,
         epochs: int | None = None,
         batch_size: int = 256,
         learning_rate: float = 1e-3,
@@ -118,6 +127,7 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         self.cov_coeff = cov_coeff
         self.variance_target = variance_target
         self.encoder = encoder
+        self.encoder_norm = encoder_norm
         self.linear_path = linear_path
         self.expander = expander
         self.decoder = decoder
@@ -140,46 +150,58 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
             y: Ignored.
 
         Raises:
-            ValueError: No column varies, fewer than two rows, infinities, or a parameter out of its range.
+            ValueError: No column varies, fewer than two rows, infinities, a parameter out of its range, or the
+                training diverged.
             TypeError: Cells that are lists or other objects.
         """
         frame = as_frame(X)
         spec, config = fit_spec(frame), self._config()
         x = spec.apply(frame)
-        run = table_run(config, x, spec.sources, self._views(), self._encoders())
+        run = table_run(config, x, spec.sources, self._views(), self._encoders(), self._objective())
         with progress() if self.verbose else nullcontext() as callback:
             run.train([callback] if callback else [])
-        return self._keep(frame, spec, x, run.state, row_hashes(x))
+        return self._keep(frame, spec, x, run.state, [row_hashes(x)], principal_axes(x))
 
     def partial_fit(self, X: Any, y: object = None) -> Self:
-        """Go on learning from one part of a stream: one pass over its rows, in batches.
+        """Go on learning from one part of a stream: one pass over all its rows, in batches.
 
         Neighbours cannot be searched in a stream: views that need them give way to marginal corruption, and a
         warning says so. The first part fixes columns and scales, so it should look like what follows. The learning
-        rate is held constant.
+        rate is held constant. A part that fails leaves the estimator as it was.
 
         Args:
             X: (n, p) the part; n at least 2.
             y: Ignored.
+
+        Raises:
+            ValueError: As in ``fit``, or the part has other columns than the first.
         """
         frame = as_frame(X)
-        config, views = self._config(), self._views()
+        begun = hasattr(self, "embedder_")
+        config, views, objective = self._config(), self._views(), self._objective()
         if any(view.n_neighbors for view in views):
             views = table_views("marginal")
-            if not hasattr(self, "embedder_"):
+            if not begun:
                 said = message("partial_fit", "take views without neighbors", shown(self.views), "It takes 'marginal'.")
                 warnings.warn(said, UserWarning, stacklevel=2)
-        if not hasattr(self, "embedder_"):
-            spec = fit_spec(frame)
-            x = spec.apply(frame)
-            state, seen = table_run(config, x, spec.sources, views, self._encoders()).state, row_hashes(x)
-        else:
-            spec, state = self.embedder_.spec, self._state
+        if begun:
             self._check_width(frame)
-            x = spec.apply(frame)
-            seen = np.union1d(self._seen, row_hashes(x))
-        one_pass(state, config, x, spec.sources, views).train()
-        return self._keep(frame, spec, x, state, seen)
+        spec = self.embedder_.spec if begun else fit_spec(frame)
+        x = spec.apply(frame)
+        if begun:
+            state = self._state.copied()
+            seen, principal = [*self._seen, row_hashes(x)], self._principal + principal_axes(x)
+        else:
+            state = table_run(config, x, spec.sources, views, self._encoders(), objective).state
+            seen, principal = [row_hashes(x)], principal_axes(x)
+        one_pass(state, config, x, spec.sources, views, objective).train()
+        return self._keep(frame, spec, x, state, seen, principal)
+
+    @property
+    def history_(self) -> dict[str, list[float]]:
+        """Each unweighted term and the total, by step."""
+        check_is_fitted(self, "embedder_")
+        return self._state.history()
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """The embedding of every row, (n, n_components); a row's does not depend on the rows beside it.
@@ -215,7 +237,7 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         x = self.embedder_.vectorise(frame)
         same_length = len(labels) == len(x)
         require(same_length, "y", f"hold a label for each of the {len(x)} rows of X", len(labels))
-        new = ~np.isin(row_hashes(x), self._seen)
+        new = ~np.isin(row_hashes(x), np.concatenate(self._seen))
         fix = "Hold rows out of the fit to judge on."
         require(bool(new.any()), "X", "hold rows that the fit did not see", f"{len(x)} that it saw", fix)
         if not new.all():
@@ -238,32 +260,44 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         self.embedder_.save(folder)
 
     def _config(self) -> TableConfig:
-        """The plain parameters as settings of a run; views and encoders that are objects go beside them."""
-        given = {name: value for name, value in self.get_params(deep=False).items() if name in NAMES}
-        plain = {name: _plain(value) for name, value in given.items() if not _is_object(value)}
+        """The plain parameters as settings of a run; what is given as an object goes beside them."""
+        beside = {"encoder"} if self._encoders() else set()
+        beside |= set() if isinstance(self.views, str) else {"views", "view_rate"}
+        beside |= {"objective"} if isinstance(self.objective, Objective) else set()
+        given = self.get_params(deep=False)
+        plain = {name: _plain(value) for name, value in given.items() if name in NAMES - beside}
         return from_mapping(plain | {"seed": _seed(self.random_state)})
 
     def _views(self) -> tuple[TableView, TableView]:
         return table_views(self.views, self.view_rate)
 
+    def _objective(self) -> Objective | None:
+        return self.objective if isinstance(self.objective, Objective) else None
+
     def _encoders(self) -> tuple[nn.Module, ...]:
-        """Copies of the modules given as encoders, so that a fit leaves the parameters as they were."""
-        several = (self.encoder,) if isinstance(self.encoder, nn.Module) else self.encoder
-        return tuple(copy.deepcopy(one) for one in several if isinstance(one, nn.Module))
+        """The modules given as encoders; none where widths are."""
+        several = self.encoder if isinstance(self.encoder, list | tuple) else (self.encoder,)
+        modules = tuple(one for one in several if isinstance(one, nn.Module))
+        return modules if len(modules) == len(several) else ()
 
     def _keep(
-        self, frame: Frame, spec: TableSpec, x: NDArray[np.float32], state: State, seen: NDArray[np.uint64]
+        self,
+        frame: Frame,
+        spec: TableSpec,
+        x: NDArray[np.float32],
+        state: State,
+        seen: list[NDArray[np.uint64]],
+        principal: PrincipalAxes,
     ) -> Self:
         self.embedder_ = Embedder(state.model.encoder.eval(), spec)
-        self.history_ = state.history()
         self.n_features_in_ = len(frame.names)
         if frame.named:
             self.feature_names_in_ = np.asarray(frame.names, dtype=object)
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
         self._n_features_out = self.embedder_.encode(x[:1]).shape[1]
-        self.baseline_ = pca(x, self._n_features_out)
-        self._state, self._seen = state, seen
+        self.baseline_ = first_components(principal, self._n_features_out)
+        self._state, self._seen, self._principal = state, seen, principal
         return self
 
     def _check_width(self, frame: Frame) -> None:
@@ -289,12 +323,6 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
 NAMES = {field.name for field in fields(TableConfig)}
 
 
-def _is_object(value: object) -> bool:
-    """Whether a parameter is a module or callable, or a pair of these, and so no plain setting."""
-    several = value if isinstance(value, list | tuple) and value else (value,)
-    return all(callable(one) for one in several)
-
-
 def _plain(value: object) -> object:
     """NumPy's numbers as Python's: grid searches pass them."""
     if isinstance(value, list | tuple | np.ndarray):
@@ -310,4 +338,4 @@ def _seed(random_state: Seed) -> int:
         return int(random_state.integers(2**31))
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31))
-    return check_integer("random_state", random_state, 0, 2**32 - 1)
+    return check_integer("random_state", random_state, 0, LARGEST_SEED)

@@ -62,7 +62,10 @@ class Embedder:
         return embedding
 
     def save(self, folder: str | Path) -> None:
-        """Write ``encoder.safetensors`` and ``encoder.json``: all that :func:`load` needs, and no training row.
+        """Write ``encoder.safetensors``: all that :func:`load` needs, and no training row.
+
+        It is replaced in one step, so an interrupted save leaves the one or the other encoder. ``encoder.json`` beside
+        it says in words what it holds; it is for people, and not read again.
 
         Raises:
             ValueError: The encoder is a module of the user's own, whose code these files cannot hold.
@@ -73,17 +76,9 @@ class Embedder:
         got, fix = type(self.encoder).__name__, "Save its state_dict and the spec's to_json() yourself."
         require(len(names) == 1, "encoder", "be one of vicreg's own to be saved", got, fix)
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.encoder.state_dict().items()}
-        digest = runs.write_tensors(folder / TENSORS, tensors, {})
-        plain = {
-            "encoder": names[0],
-            "settings": self.encoder.settings,
-            "columns": self.spec.to_json(),
-            "tensors": digest,
-        }
-        runs.write_json(folder / DESCRIPTION, plain)
-
-
-TENSORS, DESCRIPTION = "encoder.safetensors", "encoder.json"
+        plain = {"encoder": names[0], "settings": self.encoder.settings, "columns": self.spec.to_json()}
+        runs.write_json(folder / runs.DESCRIPTION, {"copy_of": runs.ENCODER, **plain})
+        runs.write_tensors(folder / runs.ENCODER, tensors, plain)
 
 
 def load(folder: str | Path) -> Embedder:
@@ -103,16 +98,16 @@ def load(folder: str | Path) -> Embedder:
     folder = Path(folder)
     where = repr(str(folder))
     require(folder.is_dir(), where, "be the folder of a run", "no such folder", "Fit one first.")
-    found = (folder / DESCRIPTION).exists()
-    require(found, where, "hold an encoder", f"no {DESCRIPTION}", "An unfinished run goes on with --resume.")
-    plain = runs.read_json(folder / DESCRIPTION)
-    tensors, _ = runs.read_tensors(folder / TENSORS, expected=str(plain.get("tensors")))
+    path = folder / runs.ENCODER
+    fix = "An unfinished run goes on with --resume."
+    require(path.exists(), where, "hold an encoder", f"no {runs.ENCODER}", fix)
+    tensors, plain = runs.read_tensors(path)
     try:
         spec = TableSpec.from_json(plain["columns"])
         encoder = ENCODERS[check_choice("encoder", plain["encoder"], ENCODERS)](**plain["settings"])
         encoder.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError, ValueError) as failure:
-        raise runs.damaged(folder / DESCRIPTION, f"a description that does not fit ({failure})") from failure
+        raise runs.damaged(path, f"a description that does not fit ({failure})") from failure
     require(
         len(spec.sources) == encoder.settings["n_features"],
         where,

@@ -170,9 +170,8 @@ class VICRegLoss(nn.Module):
         refuse_several(self.process_group)
         per, half = CONVENTIONS[self.convention]
         scale = 2 / count
-        paired = self.sim_coeff != 0 or all(z.shape == views[0].shape for z in views[1:])
         formula = Formula(
-            invariance=self.sim_coeff if paired else None,
+            invariance=self.sim_coeff,
             variance=tuple(half * scale * w for w in per_view("std_coeff", self.std_coeff, count)),
             covariance=tuple(scale * w for w in per_view("cov_coeff", self.cov_coeff, count)),
             target=self.variance_target,

@@ -12,16 +12,19 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
@@ -31,9 +34,21 @@ from vicreg._checks import message, require
 FORMAT = 1
 """Version of the files' layout; a later one is refused, not guessed at."""
 
+ENCODER, DESCRIPTION = "encoder.safetensors", "encoder.json"
+"""What one keeps of a run, whole in the first; the second is what of it people can read, and is read by nobody else."""
 
-def write_atomically(path: Path, content: bytes) -> None:
+
+HALF_WRITTEN = re.compile(r"\.[\w-]+\.\w+\.[0-9a-f]{8}")
+"""The names of files that are being written."""
+
+
+def write_atomically(path: Path, content: bytes, place: Callable[[Path, Path], object] = Path.replace) -> None:
     """Put a file in place whole or not at all.
+
+    Args:
+        path: The file.
+        content: What it shall hold.
+        place: Gives the finished file its name; the default replaces what is there.
 
     Raises:
         OSError: The folder cannot be written to or the disk is full; what was there before is untouched.
@@ -45,7 +60,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        place(beside, path)
     except OSError as failure:
         raise unwritable(path, failure) from failure
     finally:
@@ -80,42 +95,49 @@ def read(path: Path) -> bytes:
         raise damaged(path, f"'{failure.strerror}'") from failure
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> str:
-    """Tensors and JSON in one safetensors file, so that they can never be of different moments.
-
-    Returns:
-        A digest of the file, for files that belong to it.
-    """
-    content = tensors_to_bytes(dict(tensors), {"json": json.dumps({"format": FORMAT, **plain})})
-    write_atomically(path, content)
-    return digest(content)
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
+    """Tensors and JSON in one safetensors file, so that they can never be of different moments."""
+    header = json.dumps({"format": FORMAT, "digest": _digest(tensors, plain), **plain})
+    write_atomically(path, tensors_to_bytes(dict(tensors), {"json": header}))
 
 
-def digest(content: bytes) -> str:
-    """A short digest that tells files apart."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def read_tensors(path: Path, expected: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What :func:`write_tensors` wrote.
 
-    Args:
-        path: The file.
-        expected: The digest that it must have.
-
     Raises:
-        ValueError: The file is missing, damaged, of another digest or of a later format.
+        ValueError: The file is missing, damaged (even by one bit) or of a later format.
     """
     content = read(path)
-    if expected is not None and digest(content) != expected:
-        raise damaged(path, "content of another digest")
-    try:
+    with _decoding(path, "a damaged safetensors file"):
         tensors = tensors_from_bytes(content)
         length = int.from_bytes(content[:8], "little")
         plain = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["json"])
-    except (SafetensorError, KeyError, ValueError, TypeError) as failure:
-        raise damaged(path, "a damaged safetensors file") from failure
-    return tensors, _of_this_format(path, plain)
+    plain = _of_this_format(path, plain)
+    if plain.pop("digest", None) != _digest(tensors, plain):
+        raise damaged(path, "content of another digest")
+    return tensors, plain
+
+
+def _digest(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> str:
+    """A short digest of names, types, shapes and values; not of the file, whose layout belongs to safetensors."""
+    found = hashlib.blake2b(json.dumps(plain).encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        found.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode("utf-8", "backslashreplace"))
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+@contextmanager
+def _decoding(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a decoder says of damaged bytes into one error.
+
+    Fed with arbitrary bytes they raise nearly anything (PyYAML an IndexError for ``!!int ''``), hence the wide net;
+    only their calls stand inside.
+    """
+    try:
+        yield
+    except Exception as failure:
+        raise damaged(path, what) from failure
 
 
 def write_json(path: Path, plain: Mapping[str, Any]) -> None:
@@ -130,10 +152,8 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: The file is missing, damaged or of a later format.
     """
     content = read(path)
-    try:
+    with _decoding(path, "damaged JSON"):
         plain = json.loads(content)
-    except (ValueError, RecursionError) as failure:
-        raise damaged(path, "damaged JSON") from failure
     return _of_this_format(path, plain)
 
 
@@ -153,10 +173,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ValueError: The file is missing, no YAML, or no mapping.
     """
     content = read(path)
-    try:
+    with _decoding(path, "damaged YAML"):
         plain = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as failure:
-        raise damaged(path, "damaged YAML") from failure
     if not isinstance(plain, dict):
         raise damaged(path, "YAML that is no mapping")
     return plain
@@ -176,10 +194,8 @@ def read_array(path: Path) -> NDArray[Any]:
         ValueError: The file is missing or damaged.
     """
     content = read(path)
-    try:
-        return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
-    except (ValueError, EOFError, OSError) as failure:
-        raise damaged(path, "a damaged array") from failure
+    with _decoding(path, "a damaged array"):
+        return np.asarray(np.lib.format.read_array(io.BytesIO(content), allow_pickle=False))
 
 
 def write_csv(path: Path, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -208,6 +224,16 @@ class Run:
         return self.folder / "checkpoint" / "last.safetensors"
 
     @property
+    def second_checkpoint(self) -> Path:
+        """Where the fit from another seed stands, from which a run without labels tells its stability."""
+        return self.folder / "checkpoint" / "second.safetensors"
+
+    @property
+    def encoder(self) -> Path:
+        """What one keeps: the encoder with its preprocessing."""
+        return self.folder / ENCODER
+
+    @property
     def metrics(self) -> Path:
         """The terms by step."""
         return self.folder / "metrics.csv"
@@ -224,8 +250,17 @@ class Run:
 
     @property
     def scores(self) -> Path:
-        """What the judging found."""
+        """What judging on the held-out rows found."""
         return self.folder / "scores.csv"
+
+    def scores_on(self, name: str) -> Path:
+        """What a later judging found: on other rows, or by other labels."""
+        return self.folder / f"scores-{re.sub('[^A-Za-z0-9_.-]', '_', name)[:100]}.csv"
+
+    @property
+    def readings(self) -> Path:
+        """What can be said of a run without labels."""
+        return self.folder / "readings.json"
 
     @property
     def baseline(self) -> Path:
@@ -242,8 +277,16 @@ class Run:
         return self.config.exists()
 
     def finished(self) -> bool:
-        """Whether the run ended in an encoder."""
-        return (self.folder / "encoder.json").exists()
+        """Whether the run ended in an encoder, and in all that was to be found out about it."""
+        return self.encoder.exists() and not self.checkpoint.exists()
+
+    def finish(self) -> None:
+        """Leave no checkpoint, since there is nothing to go on with, nor what kills left of files half written."""
+        self.checkpoint.unlink(missing_ok=True)  # alone decides on whether the run is finished
+        shutil.rmtree(self.checkpoint.parent, ignore_errors=True)
+        for path in self.folder.iterdir():
+            if HALF_WRITTEN.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
     def check_free(self) -> None:
         """Refuse a folder in which a run or anything else is already.
@@ -252,18 +295,47 @@ class Run:
             ValueError: There is.
         """
         where = repr(str(self.folder))
-        fix = "Go on with --resume, or name another --out."
-        require(not self.exists(), where, "hold no run yet", "an existing run", fix)
+        if self.exists():
+            raise self._taken()
         occupied = self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir()))
         require(not occupied, where, "be a new or empty folder", "other files", "Name another --out.")
 
     def begin(self, config: Mapping[str, Any]) -> None:
-        """Start a run: write what is needed to run it again.
+        """Start a run: write what is needed to run it again. Of several that start at once, one does.
 
         Raises:
+            ValueError: Another run was begun here in the meantime.
             OSError: The folder cannot be written to.
         """
-        write_atomically(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode())
+        content = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True).encode()
+        write_atomically(self.config, content, self._place_new)
+
+    def _place_new(self, beside: Path, path: Path) -> None:
+        """Give a finished file a name that nothing has yet."""
+        try:
+            try:
+                path.hardlink_to(beside)
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without hard links
+                with path.open("xb") as file:
+                    file.write(beside.read_bytes())
+        except FileExistsError as taken:
+            raise self._taken() from taken
+
+    def _taken(self) -> ValueError:
+        fix = "Go on with --resume, or name another --out."
+        return ValueError(message(repr(str(self.folder)), "hold no run yet", "an existing run", fix))
+
+    def withdraw(self) -> None:
+        """Take back what a fit wrote that failed before there was an encoder."""
+        if self.encoder.exists():
+            return
+        self.finish()
+        for path in (self.config, self.split, self.seen, self.metrics):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def read_config(self) -> dict[str, Any]:
         """The configuration of a run that was begun.

@@ -160,6 +160,22 @@ def parsed_numbers(strings: pa.ChunkedArray) -> pa.ChunkedArray | None:
     return None
 
 
+def whole_numbers(strings: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text as int64 if nothing of it is lost, else as it is.
+
+    Example:
+        >>> whole_numbers(pa.chunked_array([["7", "-1"]])).to_pylist()
+        [7, -1]
+        >>> whole_numbers(pa.chunked_array([["007", "12"]])).to_pylist()
+        ['007', '12']
+    """
+    try:
+        found = strings.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return strings
+    return found if found.cast(strings.type).equals(strings) else strings
+
+
 def parsed_dates(strings: pa.ChunkedArray, pattern: str | None = None) -> pa.ChunkedArray | None:
     """Text as dates by ISO 8601 or ``pattern``, or None if some of it is neither."""
     for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
@@ -322,7 +338,7 @@ def _as_text(value: Any, name: str) -> str | None:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return None
     if isinstance(value, str):
-        return value
+        return value.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair is no text to Arrow
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
     if isinstance(value, (int, np.integer)):

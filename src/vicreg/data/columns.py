@@ -12,14 +12,17 @@ from typing import Any, TypeAlias
 
 from vicreg._checks import message, require, shown
 from vicreg.data.dates import Date
+from vicreg.data.discrete import Discrete
 from vicreg.data.numeric import Boolean, Constant, Number
 from vicreg.data.words import Category, Text
 
 DAMAGED = "The file is damaged, or of another version."
 
-Column: TypeAlias = Number | Boolean | Category | Date | Text | Constant
+Column: TypeAlias = Number | Discrete | Boolean | Category | Date | Text | Constant
 
-KINDS: dict[str, type[Column]] = {column.kind: column for column in (Number, Boolean, Category, Date, Text, Constant)}
+KINDS: dict[str, type[Column]] = {
+    column.kind: column for column in (Number, Boolean, Category, Date, Text, Constant, Discrete)
+}
 
 
 def to_json(column: Column) -> dict[str, Any]:

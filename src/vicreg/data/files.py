@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,24 @@ LARGEST_BLOCK = 2**31 - 1
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 MATRIX_KEYS = ("X", "x", "data")
 
-Reader = Callable[[Path, Collection[str]], Frame]
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a reader shall not guess of a CSV's columns.
+
+    Attributes:
+        text: These are text.
+        exact: These are read without loss: as int64 where every cell is the plain form of one, else as text.
+    """
+
+    text: Collection[str] = ()
+    exact: Collection[str] = ()
 
 
-def read_table(path: str | Path, text: Collection[str] = ()) -> Frame:
+Reader = Callable[[Path, Wanted], Frame]
+
+
+def read_table(path: str | Path, text: Collection[str] = (), exact: Collection[str] = ()) -> Frame:
     r"""Read a table from a file, or from a folder of Parquet parts.
 
     The suffix names the format (``SUFFIXES``). A CSV is UTF-8, and a column's type is found from all of it. A ``.npz``
@@ -36,6 +52,8 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> Frame:
     Args:
         path: The file or folder.
         text: Columns of a CSV or TSV to read as text whatever they look like (``TableSpec.text_names``).
+        exact: Columns of a CSV or TSV to read without loss: as whole numbers if every cell is the plain form of one
+            (no leading zeros, no plus, no blanks, within 64 bits), else as text, letter by letter.
 
     Returns:
         The table.
@@ -63,18 +81,30 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> Frame:
     if reader is None:
         raise ValueError(message(_named(path), f"end in one of {', '.join(SUFFIXES)}", shown(_suffix(path))))
     require(path.stat().st_size > 0, _named(path), "hold a table", "an empty file")
-    return reader(path, text)
+    return reader(path, Wanted(text, exact))
 
 
-def _read_csv(path: Path, text: Collection[str]) -> Frame:
-    return _read_delimited(path, ",", text)
+def source_name(path: str | Path) -> str:
+    """What a table is called: its file's or folder's name without the suffix that names the format.
+
+    Example:
+        >>> source_name("data/sales.2024.csv.gz"), source_name("parts")
+        ('sales.2024', 'parts')
+    """
+    name = Path(os.path.abspath(path)).name  # noqa: PTH100  # "." has a name, and resolve() would follow links
+    suffix = next((one for one in SUFFIXES if name.lower().endswith(one)), "")
+    return name[: len(name) - len(suffix)] or "table"
 
 
-def _read_tsv(path: Path, text: Collection[str]) -> Frame:
-    return _read_delimited(path, "\t", text)
+def _read_csv(path: Path, wanted: Wanted) -> Frame:
+    return _read_delimited(path, ",", wanted)
 
 
-def _read_delimited(path: Path, separator: str, text: Collection[str]) -> Frame:
+def _read_tsv(path: Path, wanted: Wanted) -> Frame:
+    return _read_delimited(path, "\t", wanted)
+
+
+def _read_delimited(path: Path, separator: str, wanted: Wanted) -> Frame:
     with _reading(path):
         data = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
     _check_header(path, data, separator)
@@ -86,7 +116,8 @@ def _read_delimited(path: Path, separator: str, text: Collection[str]) -> Frame:
                 parse_options=csv.ParseOptions(delimiter=separator, newlines_in_values=True),
                 # A marker of a gap does not stop a column from being numbers; in text it stays what it is.
                 convert_options=csv.ConvertOptions(
-                    null_values=list(cells.GAPS), column_types=dict.fromkeys(text, pa.string())
+                    null_values=list(cells.GAPS),
+                    column_types=dict.fromkeys([*wanted.text, *wanted.exact], pa.string()),
                 ),
             )
             names = table.column_names
@@ -97,6 +128,8 @@ def _read_delimited(path: Path, separator: str, text: Collection[str]) -> Frame:
     if any(pa.types.is_binary(kind) for kind in table.schema.types):
         raise _encoding(path)
     require(table.num_rows > 0, _named(path), "hold at least one row", f"the header alone ({listed(names)})")
+    for index in [index for index, name in enumerate(names) if name in wanted.exact]:
+        table = table.set_column(index, names[index], cells.whole_numbers(table.column(index)))
     return as_frame(table)
 
 
@@ -113,7 +146,7 @@ def _check_header(path: Path, data: bytes, separator: str) -> None:
             require(other not in header, _named(path), rule, f"{SEPARATORS[other]} in the header {shown(header)}", fix)
 
 
-def _read_parquet(path: Path, text: Collection[str]) -> Frame:
+def _read_parquet(path: Path, _: Wanted) -> Frame:
     with _reading(path):
         # A plain file, so that pyarrow reads no meaning into the names of folders above it.
         table = parquet.ParquetFile(path).read()
@@ -121,7 +154,7 @@ def _read_parquet(path: Path, text: Collection[str]) -> Frame:
     return _from_table(path, table)
 
 
-def _read_feather(path: Path, text: Collection[str]) -> Frame:
+def _read_feather(path: Path, _: Wanted) -> Frame:
     with _reading(path):
         table = feather.read_table(path)
         table.validate(full=True)
@@ -151,13 +184,13 @@ def _from_table(path: Path, table: pa.Table) -> Frame:
     return as_frame(table if len(kept) == table.num_columns else table.select(kept))
 
 
-def _read_npy(path: Path, text: Collection[str]) -> Frame:
+def _read_npy(path: Path, _: Wanted) -> Frame:
     with _reading(path), path.open("rb") as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
     return as_frame(array)
 
 
-def _read_npz(path: Path, text: Collection[str]) -> Frame:
+def _read_npz(path: Path, _: Wanted) -> Frame:
     with _reading(path), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         arrays = {key: np.asarray(archive[key]) for key in archive.files}
     require(len(arrays) > 0, _named(path), "hold an array", "none")

@@ -196,7 +196,7 @@ def _from_arrow(
     names: Sequence[str], columns: Sequence[Any], *, named: bool = True, n_rows: int | None = None
 ) -> Frame:
     _check_shape(n_rows if n_rows is not None else len(columns[0]) if columns else 0, len(columns))
-    _check_unique(names)
+    _check_names(names)
     plain = [cells.settled(column) for column in columns]
     for name, column in zip(names, plain, strict=True):
         cells.family(column, shown(name))
@@ -204,6 +204,8 @@ def _from_arrow(
     return Frame(tuple(names), table, named)
 
 
-def _check_unique(names: Sequence[str]) -> None:
+def _check_names(names: Sequence[str]) -> None:
+    broken = [name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name)]
+    require(not broken, "column names", "be whole Unicode text", listed(broken), "Rename them.")
     repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     require(not repeated, "column names", "be unique", f"{listed(repeated)} more than once", "Rename them.")

@@ -19,6 +19,7 @@ from vicreg.data import discover
 from vicreg.data.cells import Cells, Floats
 from vicreg.data.columns import Column
 from vicreg.data.dates import Date
+from vicreg.data.discrete import number_kind
 from vicreg.data.frame import Frame
 from vicreg.data.numeric import Boolean, Constant, Features, Number, check_finite, standardise
 from vicreg.data.words import Category, Text, text_kind
@@ -30,7 +31,10 @@ COLUMNS_AT_ONCE = 8
 """A matrix's columns are fitted by so many: eight float64 numbers fill a cache line."""
 
 
-TYPED: dict[str, Callable[[str, Cells], Column]] = {"number": Number.fit, "boolean": Boolean.fit, "date": Date.fit}
+TRUTHS = {"true", "false", "True", "False", "TRUE", "FALSE", None}
+"""Text of these alone is truth values."""
+
+TYPED: dict[str, Callable[[str, Cells], Column]] = {"number": number_kind, "boolean": Boolean.fit, "date": Date.fit}
 """What fits a column whose storage says what it is (``cells.family``)."""
 
 
@@ -207,7 +211,7 @@ def _fit_matrix(names: Sequence[str], matrix: npt.NDArray[Any]) -> Iterator[Colu
     for start in range(0, len(names), COLUMNS_AT_ONCE):
         group = np.array(matrix[:, start : start + COLUMNS_AT_ONCE].T, dtype=np.float64, order="C")
         for name, values in zip(names[start:], group, strict=False):
-            yield Number.fit(name, values)
+            yield number_kind(name, values)
 
 
 def _fit_mixed(frame: Frame) -> list[Column]:
@@ -239,10 +243,11 @@ def _fit_typed(name: str, cells: Cells) -> Column | None:
         return Constant(name)
     if family == "level":
         return text_kind(strings).fit(name, strings)
-    if set(strings.unique().slice(0, 5).to_pylist()) <= {"true", "false", "True", "False", "TRUE", "FALSE", None}:
+    distinct = strings.unique()
+    if len(distinct) <= len(TRUTHS) and TRUTHS.issuperset(distinct.to_pylist()):
         return Boolean.fit(name, strings)
     if read.parsed_numbers(strings) is not None:
-        return Number.fit(name, strings)
+        return number_kind(name, strings)
     return Date.fit(name, strings) if read.parsed_dates(strings) is not None else None
 
 

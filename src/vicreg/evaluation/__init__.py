@@ -21,6 +21,7 @@ from vicreg.evaluation.scores import (
     stability,
     trustworthiness,
 )
+from vicreg.evaluation.splits import hold_out
 
 __all__ = [
     "EmbeddingComparison",
@@ -30,6 +31,7 @@ __all__ = [
     "accuracy_difference",
     "accuracy_interval",
     "cluster_agreement",
+    "hold_out",
     "infer_task",
     "knn",
     "linear_probe",

@@ -9,6 +9,7 @@ import numpy as np
 
 from vicreg._checks import check_integer, require
 from vicreg.evaluation.inputs import FloatArray, check_representation
+from vicreg.functional import PrincipalAxes, principal_axes
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class PrincipalComponents:
 def pca(train: Any, k: int) -> PrincipalComponents:
     """The first ``k`` principal components of the training rows (Pearson 1901).
 
-    The largest entry of each component is positive, so the result does not depend on the linear algebra library.
+    The first of the largest entries of each component is positive, so that the linear algebra library has no say in it.
     Beyond the rank the components are zero: a wider embedding still finds a baseline of its width.
 
     Args:
@@ -52,16 +53,20 @@ def pca(train: Any, k: int) -> PrincipalComponents:
         >>> line.components.round(3).tolist()
         [[0.447, 0.894], [0.0, 0.0]]
     """
-    matrix = check_representation("train", train)
-    k = check_integer("k", k, 1)
-    mean = matrix.mean(0)
-    # The triangle of a QR decomposition has the singular values and right vectors of the whole, without its n rows.
-    triangle = np.linalg.qr(matrix - mean, mode="r")
-    _, scales, directions = np.linalg.svd(triangle, full_matrices=False)
-    rank = np.count_nonzero(scales > scales[0] * max(matrix.shape) * np.finfo(np.float64).eps)
-    directions = directions[: min(k, int(rank))]
-    largest = np.abs(directions).argmax(1)
-    directions = directions * np.sign(directions[np.arange(len(directions)), largest])[:, None]
-    components = np.zeros((k, matrix.shape[1]))
-    components[: len(directions)] = directions
-    return PrincipalComponents(mean, components)
+    return first_components(principal_axes(check_representation("train", train)), k)
+
+
+def first_components(axes: PrincipalAxes, k: int) -> PrincipalComponents:
+    """The first ``k`` of known principal axes, as :func:`pca` gives them.
+
+    Args:
+        axes: Of the training rows, or the sum of those of their parts.
+        k: How many, at least 1.
+
+    Example:
+        >>> parts = [np.array([[0.0, 0.0]]), np.array([[1.0, 2.0], [2.0, 4.0]])]
+        >>> first_components(principal_axes(parts[0]) + principal_axes(parts[1]), k=1).components.round(3).tolist()
+        [[0.447, 0.894]]
+    """
+    kept = axes.axes[: check_integer("k", k, 1)]
+    return PrincipalComponents(axes.mean, np.pad(kept, ((0, k - len(kept)), (0, 0))))

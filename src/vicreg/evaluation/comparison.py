@@ -28,7 +28,7 @@ from vicreg.evaluation.resampling import (
     r2_interval,
 )
 from vicreg.evaluation.scores import Score, cluster_agreement, knn, linear_probe, silhouette_by_label
-from vicreg.evaluation.splits import Split, check_test, cross_validation, one_split
+from vicreg.evaluation.splits import FEWEST_TO_FIT, Split, check_test, cross_validation, one_split
 
 PROBES: dict[str, Callable[..., FloatArray]] = {"knn": knn, "linear": linear_probe}
 
@@ -188,6 +188,8 @@ class EmbeddingComparison:
         """What the numbers mean for one representation, in one sentence.
 
         A difference counts if its interval leaves out 0, to the three decimals shown; losses are named like wins.
+        Where no representation clearly beats guessing the commonest class, or the mean, there is no winner. Each
+        interval is one of 95 % by itself: of many comparisons of equals, one in twenty shows a difference.
 
         Args:
             name: The representation the sentence is about.
@@ -207,7 +209,21 @@ class EmbeddingComparison:
             other: {metric: interval for metric, interval in self.differences(name, other).items() if metric in PROBES}
             for other in others
         }
-        return words.verdict(name, by_probe, self.widths, self.task, len(self.judged))
+        guess = "" if self._beats_guessing([name, *others]) else self._guess
+        return words.verdict(name, by_probe, self.widths, self.task, len(self.judged), guess)
+
+    @property
+    def _guess(self) -> str:
+        """The best answer that looks at no representation, in words."""
+        return "guessing the commonest class" if self.task == "classification" else "guessing the mean"
+
+    def _beats_guessing(self, names: Sequence[str]) -> bool:
+        """Whether a probe on one of the representations clearly does better than the best guess."""
+        if self.task == "regression":
+            return any(score.representation in names and (score.low or 0) > 0 for score in self.scores)
+        guessed = (self._targets == np.bincount(self._targets).argmax()).astype(np.float64)
+        rows = (self._by_row[name][probe] for name in names for probe in PROBES)
+        return any(accuracy_difference(values, guessed, self._seed).sign > 0 for values in rows)
 
     def _known(self, name: str) -> str:
         require(name in self.widths, "name", f"be one of {listed(self.widths, 20)}", shown(name))
@@ -247,7 +263,8 @@ def _targets(labels: Any, task: Task) -> Any:
 
 def _check_splits(splits: tuple[Split, ...], groups: IntArray, targets: Any, task: Task) -> None:
     fewest = min(len(split.train) for split in splits)
-    require(fewest >= 5, "rows to fit the probes on", "be at least the 5 neighbours asked", fewest, "Add rows.")
+    rule = f"be at least the {FEWEST_TO_FIT} neighbours asked"
+    require(fewest >= FEWEST_TO_FIT, "rows to fit the probes on", rule, fewest, "Add rows.")
     distinct = len(np.unique(targets))
     what = "classes" if task == "classification" else "values"
     require(distinct > 1, "labels of the held-out rows", f"have at least two {what}", distinct, "Hold other rows out.")
@@ -271,6 +288,8 @@ def _notes(rows: int, groups: IntArray, splits: tuple[Split, ...], judged: IntAr
         notes.append(f"{taken:,} of the {rows:,} rows were drawn at random for it.")
     if task == "regression":
         return tuple(notes)
+    commonest = np.bincount(groups[judged]).max() / len(judged)
+    notes.append(f"Always guessing the commonest class: {words.number(commonest)}.")
     if len(splits) > 1:
         alone = taken - len(judged)
         if alone:

@@ -6,6 +6,7 @@ import numbers
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vicreg._checks import require, shown
@@ -32,7 +33,7 @@ def check_representation(name: str, values: Any) -> FloatArray:
 
     Args:
         name: What to call it in a message.
-        values: Anything ``numpy.asarray`` takes: (n, k) numbers.
+        values: (n, k) numbers: a tensor of any device and floating type, or anything that ``numpy.asarray`` takes.
 
     Returns:
         (n, k), a view of ``values`` where possible.
@@ -46,7 +47,7 @@ def check_representation(name: str, values: Any) -> FloatArray:
         array([[1., 2.],
                [3., 4.]])
     """
-    array = np.asarray(values)
+    array = values.detach().cpu().to(torch.float64).numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
     fix = (
         "Pool or flatten further axes first."
         if array.ndim > 2

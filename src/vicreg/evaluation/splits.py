@@ -6,14 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vicreg._checks import listed, require
-from vicreg.evaluation.inputs import IntArray
+from vicreg.evaluation.inputs import IntArray, check_labels, class_codes, infer_task
 
 FOLDS = 5
 MOST_TRAINING_ROWS = 20_000
 MOST_JUDGED_ROWS = 10_000
 KEPT_PER_CLASS = 5
+FEWEST_TO_FIT = 5
+"""As many as the nearest neighbours that are asked."""
+
+ONE_HELD_OUT_OF = 5
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,52 @@ class Split:
 
     train: IntArray
     test: IntArray
+
+
+def hold_out(labels: Any, random_state: int = 0) -> NDArray[np.bool_]:
+    """A fifth of the rows to judge a fit on, drawn so that a comparison can.
+
+    Classes keep their proportions, and each of two rows or more has rows on both sides; a row that is alone in its
+    class is fitted on. Numbers are held out evenly over their range.
+
+    Args:
+        labels: (n,) classes or numbers.
+        random_state: Seed.
+
+    Returns:
+        (n,) which rows are held out.
+
+    Raises:
+        ValueError: Fewer than two classes of two rows, or too few rows to fit a probe on some and judge on others.
+
+    Example:
+        >>> labels = np.array(["common"] * 97 + ["rare"] * 3)
+        >>> held = labels[hold_out(labels)]
+        >>> len(held), int((held == "rare").sum())
+        (21, 1)
+    """
+    array = np.asarray(labels)
+    array = check_labels(array, len(array) if array.ndim else 0)
+    classes = infer_task(array) == "classification"
+    keys = class_codes(array) if classes else array
+    order = np.lexsort((np.random.default_rng(random_state).permutation(len(keys)), keys))
+    if classes:
+        counts = np.bincount(keys)
+        shared = int((counts > 1).sum())
+        got = f"{shared} such"
+        require(
+            shared > 1, "labels", "have at least two classes of two rows or more", got, "Name another label column."
+        )
+        order = order[counts[keys[order]] > 1]
+    held = np.zeros(len(keys), bool)
+    held[order[1::ONE_HELD_OUT_OF]] = True
+    if classes:
+        first = order[np.unique(keys[order], return_index=True)[1]]
+        held[first[~np.isin(keys[first], keys[held])]] = True
+    enough = held.sum() > 1 and np.sum(~held) >= FEWEST_TO_FIT
+    rule = f"be enough to fit probes on {FEWEST_TO_FIT} and to judge on 2 others"
+    require(bool(enough), "labelled rows", rule, len(keys), "Label more rows, or go without labels.")
+    return held
 
 
 def check_test(test: Any, rows: int) -> IntArray:
@@ -54,7 +105,8 @@ def check_test(test: Any, rows: int) -> IntArray:
 def one_split(test: IntArray, groups: IntArray, rng: np.random.Generator) -> tuple[Split, ...]:
     """Fit on the rows outside ``test``, judge on ``test``; drawn at random where either is very large.
 
-    At most 20,000 rows are fitted on, among them five of each class (or all it has), and 10,000 judged.
+    At most 20,000 rows are fitted on, among them five of each class (or all it has), and 10,000 judged, among them one
+    of each class.
 
     Args:
         test: (m,) row numbers.
@@ -69,7 +121,10 @@ def one_split(test: IntArray, groups: IntArray, rng: np.random.Generator) -> tup
         rank, size = _rank_within(groups[train], rng)
         order = np.argsort(np.where(rank < KEPT_PER_CLASS, -1, rank / size), kind="stable")
         train = np.sort(train[order[:MOST_TRAINING_ROWS]])
-    return (Split(train, some_of(test, MOST_JUDGED_ROWS, rng)),)
+    if len(test) > MOST_JUDGED_ROWS:
+        rank, size = _rank_within(groups[test], rng)
+        test = np.sort(test[np.argsort(rank / size, kind="stable")[:MOST_JUDGED_ROWS]])
+    return (Split(train, test),)
 
 
 def cross_validation(groups: IntArray, rng: np.random.Generator, folds: int = FOLDS) -> tuple[Split, ...]:

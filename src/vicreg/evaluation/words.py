@@ -84,6 +84,7 @@ def verdict(
     widths: Mapping[str, int],
     task: Task,
     judged: int,
+    guess: str = "",
 ) -> str:
     """One sentence on how a representation compares with others, from the intervals of the differences.
 
@@ -93,9 +94,10 @@ def verdict(
         widths: Numbers per row, by representation.
         task: Accuracy or R2.
         judged: How many rows were judged.
+        guess: The guess that no representation clearly beats, in words; empty where one does.
 
     Returns:
-        The sentence. It claims only differences whose interval leaves out 0.
+        The sentence. It claims only differences whose interval leaves out 0, and no winner where nothing is won.
 
     Example:
         >>> print(verdict("h", {"pca": {"knn": Interval(0.03, 0.01, 0.05)}}, {"h": 8, "pca": 8}, "classification", 360))
@@ -112,7 +114,8 @@ def verdict(
     unit = "" if task == "classification" else ", in R2"
     who = f"with {count(widths[name], 'number')} per row, {name_of(name)} predicts"
     what = f"the {OBJECTS[task]} of {count(judged, 'held-out row')}"
-    return f"{_opening(name, differences)}: {who} {what} {said}{unit}."
+    opening = f"No representation clearly beats {guess}" if guess else _opening(name, differences)
+    return f"{opening}: {who} {what} {said}{unit}."
 
 
 def _claim(how: str, preposition: str, cases: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """Pure functions: tensors in, tensors out, no state."""
 
 from vicreg.functional.fused import Evaluated, Formula, evaluate
+from vicreg.functional.principal import PrincipalAxes, principal_axes
 from vicreg.functional.spectrum import (
     covariance_spectrum,
     dead_dimensions,
@@ -18,6 +19,7 @@ from vicreg.functional.terms import covariance, invariance, variance
 __all__ = [
     "Evaluated",
     "Formula",
+    "PrincipalAxes",
     "covariance",
     "covariance_spectrum",
     "dead_dimensions",
@@ -28,6 +30,7 @@ __all__ = [
     "noise_floor",
     "off_diagonal",
     "participation_ratio",
+    "principal_axes",
     "rankme",
     "singular_values",
     "standard_deviation",

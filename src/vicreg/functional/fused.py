@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
@@ -94,8 +94,8 @@ def evaluate(formula: Formula, views: Sequence[Tensor], names: Sequence[str] = (
 
     Args:
         formula: The terms and their weights, one for each view where the term is one of a view.
-        views: Embeddings of each view, (n, d) or (n, t, d), of one type, device and number of rows; without an
-            invariance term they may differ in width.
+        views: Embeddings of each view, (n, d) or (n, t, d), of one type, device and number of rows. They may differ in
+            width where the invariance has no weight (None or 0); then it has no value either.
         names: What error messages call the views; ``z_a``, ``z_b``, ... by default.
 
     Returns:
@@ -114,6 +114,8 @@ def evaluate(formula: Formula, views: Sequence[Tensor], names: Sequence[str] = (
         >>> evaluated.total.item(), evaluated.invariance.item(), [c.item() for c in evaluated.covariance]
         (57.0, 1.0, [16.0, 16.0])
     """
+    if not formula.invariance and any(z.shape != views[0].shape for z in views[1:]):
+        formula = replace(formula, invariance=None)
     _check_views(formula, views, names or [f"z_{suffix(i)}" for i in range(len(views))])
     wanted = tuple(z.requires_grad and torch.is_grad_enabled() for z in views)
     if any(wanted):
@@ -302,7 +304,8 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor, factor: float, prec
 def _products_as_asked(device: str, precision: Precision) -> Iterator[None]:
     """Neither autocast nor the process's own setting of float32 products reaches in.
 
-    Under ``torch.compile`` that setting cannot be read; there it stays as it is.
+    That setting is the whole process's, so it is changed only where it differs from what is asked: with PyTorch's own,
+    threads do not meet. Under ``torch.compile`` it cannot be read; there it stays as it is.
     """
     backend = torch.backends.cuda.matmul if device == "cuda" else torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
@@ -311,7 +314,11 @@ def _products_as_asked(device: str, precision: Precision) -> Iterator[None]:
             yield
             return
         before = backend.fp32_precision
-        backend.fp32_precision = "tf32" if precision == "high" and device == "cuda" else "ieee"
+        asked = "tf32" if precision == "high" and device == "cuda" else "ieee"
+        if before == asked or (before, asked) == ("none", "ieee"):  # "none": nobody asked for less than float32
+            yield
+            return
+        backend.fp32_precision = asked
         try:
             yield
         finally:

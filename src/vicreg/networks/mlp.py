@@ -7,15 +7,17 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from vicreg._checks import check_integer, require
 
 
-def hidden_layers(widths: Sequence[int]) -> nn.Sequential:
+def hidden_layers(widths: Sequence[int], norm: bool = True) -> nn.Sequential:
     """Blocks of linear, batch norm and ReLU: ``widths[0]`` inputs, ``widths[-1]`` outputs.
 
-    The linear layers carry no bias, since batch norm subtracts it again.
+    Args:
+        widths: Of the input and of every layer.
+        norm: Whether there is batch norm; then the linear layers carry no bias, since it would subtract it again.
 
     Example:
         >>> hidden_layers((5, 8, 8))(torch.ones(4, 5)).shape
@@ -23,7 +25,7 @@ def hidden_layers(widths: Sequence[int]) -> nn.Sequential:
     """
     blocks: list[nn.Module] = []
     for n_in, n_out in pairwise(widths):
-        blocks += [nn.Linear(n_in, n_out, bias=False), nn.BatchNorm1d(n_out), nn.ReLU()]
+        blocks += [nn.Linear(n_in, n_out, bias=not norm), *([nn.BatchNorm1d(n_out)] if norm else []), nn.ReLU()]
     return nn.Sequential(*blocks)
 
 
@@ -34,12 +36,21 @@ def perceptron(n_in: int, hidden: Sequence[int], n_out: int) -> nn.Sequential:
         n_in: Width of the input.
         hidden: Widths of the hidden layers; may be empty.
         n_out: Width of the output.
+
+    Example:
+        >>> perceptron(4, (16, 16), 9)(torch.ones(2, 4)).shape
+        torch.Size([2, 9])
     """
     return nn.Sequential(*hidden_layers((n_in, *hidden)), nn.Linear((n_in, *hidden)[-1], n_out))
 
 
 def expander(n_in: int, widths: Sequence[int]) -> nn.Module:
-    """The expander with these layer widths, the last being the embedding's; none is the identity."""
+    """The expander with these layer widths, the last being the embedding's; none is the identity.
+
+    Example:
+        >>> expander(4, (64, 256))(torch.ones(2, 4)).shape, expander(4, ())
+        (torch.Size([2, 256]), Identity())
+    """
     return perceptron(n_in, widths[:-1], widths[-1]) if widths else nn.Identity()
 
 
@@ -47,7 +58,7 @@ class TableEncoder(nn.Module):
     """A perceptron from vectorised rows to representations, with a linear path beside it.
 
     The linear path carries what a linear map of the columns can carry (it starts at whitened PCA,
-    :meth:`start_at`), the hidden layers add what it cannot: their output layer starts at zero.
+    :meth:`start_at`), the hidden layers add what it cannot: there their output layer starts at zero.
 
     Args:
         n_features: Width of a vectorised row.
@@ -55,6 +66,8 @@ class TableEncoder(nn.Module):
             is what the last hidden layer gives (the earliest table form of VICReg).
         hidden: Widths of the hidden layers; may be empty with a linear path.
         linear_path: Whether there is one.
+        norm: Whether the hidden layers have batch norm. Without it, without a linear path and with ``n_components``
+            None, one hidden layer is a dense layer and a ReLU.
 
     Shapes:
         (n, n_features) to (n, width).
@@ -74,6 +87,7 @@ class TableEncoder(nn.Module):
         n_components: int | None = 16,
         hidden: Sequence[int] = (128, 128),
         linear_path: bool = True,
+        norm: bool = True,
     ) -> None:
         super().__init__()
         check_integer("n_features", n_features, 1)
@@ -92,30 +106,32 @@ class TableEncoder(nn.Module):
             "n_components": n_components,
             "hidden": list(hidden),
             "linear_path": linear_path,
+            "norm": norm,
         }
-        self.hidden = hidden_layers((n_features, *hidden))
-        self.output: nn.Module | None = None
-        if n_components is not None and hidden:
-            self.output = nn.Linear(hidden[-1], n_components)
+        self.hidden = hidden_layers((n_features, *hidden), norm)
+        self.output = nn.Linear(hidden[-1], n_components) if n_components is not None and hidden else None
         self.linear = nn.Linear(n_features, self.width) if linear_path else None
-        if self.linear is not None and isinstance(self.output, nn.Linear):
-            nn.init.zeros_(self.output.weight)
-            nn.init.zeros_(self.output.bias)
 
     @torch.no_grad()
-    def start_at(self, projection: Tensor, offset: Tensor) -> None:
-        """Set the first rows of the linear path to ``projection @ x + offset``; the rest starts small and random.
+    def start_at(self, projection: Tensor, offset: Tensor, generator: Generator) -> None:
+        """Start as ``projection @ x + offset``: the linear path gives that, the hidden layers' output is 0.
+
+        Components beyond those of the projection start small and random. Without a linear path nothing changes.
 
         Args:
             projection: (m, n_features), m at most the representation's width.
             offset: (m,).
+            generator: Draws the components beyond.
         """
         if self.linear is None:
             return
-        self.linear.weight.normal_(std=1e-2 / self.linear.in_features**0.5)
+        self.linear.weight.normal_(std=1e-2 / self.linear.in_features**0.5, generator=generator)
         self.linear.bias.zero_()
         self.linear.weight[: len(projection)] = projection
         self.linear.bias[: len(offset)] = offset
+        if self.output is not None:
+            self.output.weight.zero_()
+            self.output.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """Representations of vectorised rows, (n, width)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ def vicreg(
     sim_coeff: float = 25.0,
     std_coeff: float | Sequence[float] = 25.0,
     cov_coeff: float | Sequence[float] = 1.0,
-    variance_target: float = 1.0,
+    variance_target: float | Sequence[float] = 1.0,
     eps: float = 1e-4,
     convention: Convention = "official",
 ) -> Objective:
@@ -29,7 +30,7 @@ def vicreg(
         sim_coeff: Weight of the invariance term (lambda), at least 0.
         std_coeff: Weight of the variance term (mu), at least 0; or one for each branch.
         cov_coeff: Weight of the covariance term (nu), at least 0; or one for each branch.
-        variance_target: Standard deviation that each column should have at least (gamma).
+        variance_target: Standard deviation that each column should have at least (gamma); or one for each branch.
         eps: Added to the variance under the square root, above 0.
         convention: ``"official"``, ``"algorithm1"`` or ``"paper"``; see ``VICRegLoss``.
 
@@ -46,11 +47,11 @@ def vicreg(
     """
     per, half = CONVENTIONS[check_choice("convention", convention, CONVENTIONS)]
     std = check_coefficients("std_coeff", std_coeff)
-    hinge = partial(
-        terms.variance,
-        target=check_number("variance_target", variance_target, 0),
-        eps=check_number("eps", eps, 0, open_low=True),
-    )
+    options: dict[str, Any] = {
+        "target": check_coefficients("variance_target", variance_target),
+        "eps": check_number("eps", eps, 0, open_low=True),
+    }
+    hinge = partial(terms.variance, **options)
     return Objective(
         {
             "invariance": Term(check_number("sim_coeff", sim_coeff, 0), partial(terms.invariance, per=per)),
@@ -60,7 +61,7 @@ def vicreg(
     )
 
 
-def reconstruction(weight: float = 10.0) -> Objective:
+def reconstruction(weight: float) -> Objective:
     """Mean squared error of what a decoder makes of the representation against the sample before its view was taken.
 
     Args:
@@ -101,5 +102,5 @@ def mean_squared_error(predicted: Views, wanted: Views) -> Tensor:
     return torch.stack(errors).mean()
 
 
-# By the names that users give as text.
-OBJECTIVES: dict[str, Callable[..., Objective]] = {"vicreg": vicreg, "reconstruction": reconstruction}
+OBJECTIVES: dict[str, Callable[..., Objective]] = {"vicreg": vicreg}
+"""Methods by the names that users give as text."""

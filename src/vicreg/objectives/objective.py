@@ -42,6 +42,13 @@ class Outputs:
         target: The target branch's embeddings.
         maps: Feature maps.
         decoded: The decoder's outputs.
+
+    Example:
+        >>> import torch
+        >>> x, h, z = torch.ones(4, 3), torch.ones(4, 2), torch.ones(4, 8)
+        >>> outputs = Outputs(x=(x, x), h=(h, h + 1), z=(z, z + 1))
+        >>> len(outputs.z), outputs.decoded
+        (2, None)
     """
 
     x: Views
@@ -71,6 +78,14 @@ class Term:
     Raises:
         TypeError: ``fn`` cannot be called, or ``weight`` is no number.
         ValueError: There is no such field or part, or a weight is not finite.
+
+    Example:
+        >>> from functools import partial
+        >>> Term(2.0, partial(terms.variance, target=0.5), on="h").weight
+        2.0
+        >>> closeness = Term(1.0, lambda a, b: (a - b).abs().mean())
+        >>> closeness.on
+        'z'
     """
 
     weight: float | tuple[float, ...]
@@ -178,7 +193,7 @@ class Objective(Mapping[str, Term]):
 
         Returns:
             The total with its graph; and the terms, unweighted and detached, by name, those of one view by name and
-            view (``variance_a``, ``variance_b``).
+            view (``variance_a``, ``variance_b``). An invariance of weight 0 is left out where branches differ in width.
 
         Raises:
             TypeError: A view is no floating tensor, or types differ.
@@ -227,6 +242,8 @@ class Objective(Mapping[str, Term]):
         values: dict[str, dict[str, Tensor]] = {}
         for kind, name in names.items():
             value = getattr(found, kind)
+            if value is None:  # an invariance without weight, of branches that differ in width
+                continue
             each = {f"{name}_{suffix(i)}": v for i, v in enumerate(value)} if kind != "invariance" else {name: value}
             values[name] = each
         return found.total, values

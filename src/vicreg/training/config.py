@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from vicreg._checks import check_integer, check_number, listed, message, require, shown
+from vicreg._checks import check_choice, check_integer, check_number, listed, message, require, shown
+from vicreg.objectives import OBJECTIVES
+from vicreg.views import table_views
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+LARGEST_SEED = 2**63 - 2
+"""PyTorch's generators take one more; the seed after a run's own serves a second run."""
 
 
 @dataclass(frozen=True)
@@ -20,15 +26,16 @@ class TableConfig:
     Attributes:
         n_components: Width of the representation, the numbers per row one gets.
         views: Name of the views: neighbors, walk, marginal, mask, noise or identity.
-        view_rate: Strength of the views (share of cells replaced, deviation of the noise, length of the walk); the
-            view's own default when left out.
+        view_rate: Strength of the views (share of cells replaced, deviation of the noise, length of the walk; identity
+            has none); the view's own default when left out.
         objective: Name of the objective.
-        reconstruction: Weight of the reconstruction term; 0 is the paper's objective.
+        reconstruction: Weight of the reconstruction term, the squared error of a column; 0 is the paper's objective.
         sim_coeff: Weight of the invariance term, lambda in the paper.
         std_coeff: Weight of the variance term, mu in the paper.
         cov_coeff: Weight of the covariance term, nu in the paper.
         variance_target: Standard deviation below which the variance term acts, gamma in the paper.
         encoder: Widths of the encoder's hidden layers.
+        encoder_norm: Whether the encoder's hidden layers have batch norm.
         linear_path: Whether a linear path that starts at whitened PCA stands beside the hidden layers.
         expander: Widths of the expander's layers; none makes the loss act on the representation.
         decoder: Widths of the decoder's hidden layers.
@@ -38,8 +45,8 @@ class TableConfig:
         batch_size: Rows per step; all rows where there are fewer.
         learning_rate: AdamW's highest learning rate, of a one-cycle schedule.
         weight_decay: AdamW's weight decay.
-        precision: Arithmetic of the networks; the loss is always at least float32.
-        device: auto, cpu, cuda or mps.
+        precision: Arithmetic of the networks; the loss is always at least float32. 16-mixed needs a GPU.
+        device: auto, cpu, cuda, cuda:N or mps.
         seed: Of everything random.
     """
 
@@ -53,11 +60,12 @@ class TableConfig:
     cov_coeff: float = 1.0
     variance_target: float = 1.0
     encoder: tuple[int, ...] = (128, 128)
+    encoder_norm: bool = True
     linear_path: bool = True
-    expander: tuple[int, ...] = (256, 256, 256)
+    expander: tuple[int, ...] = (256, 256)
     decoder: tuple[int, ...] = (128, 128)
     shared: bool = True
-    steps: int = 1500
+    steps: int = 1200
     epochs: int | None = None
     batch_size: int = 256
     learning_rate: float = 1e-3
@@ -72,21 +80,21 @@ class TableConfig:
         Raises:
             ValueError: One is not.
         """
-        if self.n_components is not None:
-            check_integer("n_components", self.n_components, 1)
-        check_integer("steps", self.steps, 1)
-        if self.epochs is not None:
-            check_integer("epochs", self.epochs, 1)
-        check_integer("batch_size", self.batch_size, 2)
-        check_number("reconstruction", self.reconstruction, 0)
+        for name, kind in typing.get_type_hints(TableConfig).items():
+            _checked(name, getattr(self, name), kind)
+        table_views(self.views, self.view_rate)
+        check_choice("objective", self.objective, OBJECTIVES)
+        for name in ("reconstruction", "sim_coeff", "std_coeff", "cov_coeff", "variance_target", "weight_decay"):
+            check_number(name, getattr(self, name), 0)
         check_number("learning_rate", self.learning_rate, 0, open_low=True)
-        check_number("weight_decay", self.weight_decay, 0)
-        require(
-            self.precision in typing.get_args(Precision),
-            "precision",
-            f"be one of {listed(typing.get_args(Precision))}",
-            shown(self.precision),
-        )
+        for name in ("encoder", "expander", "decoder"):
+            for width in getattr(self, name):
+                check_integer(f"each width in {name}", width, 1)
+        for name, least in (("n_components", 1), ("steps", 1), ("epochs", 1), ("batch_size", 2)):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), least)
+        check_integer("seed", self.seed, 0, LARGEST_SEED)
+        check_device(self.device)
         return self
 
     def steps_for(self, n_rows: int) -> int:
@@ -94,6 +102,17 @@ class TableConfig:
         if self.epochs is None:
             return self.steps
         return self.epochs * max(1, n_rows // self.batch_size)
+
+
+def check_device(name: str) -> str:
+    """The name of a device, which this machine may have or not.
+
+    Raises:
+        ValueError: It is none that a run can be on.
+    """
+    rule, fix = "be auto, cpu, cuda, cuda:N or mps", "Try device='cpu'."
+    require(re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", name) is not None, "device", rule, shown(name), fix)
+    return name
 
 
 def to_mapping(config: TableConfig) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -11,19 +12,11 @@ from lightning_fabric import Fabric
 from torch import Generator, Tensor
 from torch.optim import AdamW, Optimizer
 
-from vicreg._checks import message, require
+from vicreg._checks import message, require, shown
 from vicreg.networks import JointEmbedding
 from vicreg.objectives import Objective, Outputs
-from vicreg.training.config import Precision
+from vicreg.training.config import Precision, check_device
 from vicreg.training.optim import one_cycle, parameter_groups
-
-
-class Batch(Protocol):
-    """Some samples, before their views are taken."""
-
-    @property
-    def x(self) -> Tensor:
-        """The samples, (b, ...)."""
 
 
 class Source(Protocol):
@@ -41,22 +34,51 @@ View = Callable[[Any, Generator], Tensor]
 
 
 class Order:
-    """Row indices in shuffled epochs; the rows that do not fill a last batch wait for the next shuffle."""
+    """Row indices in shuffled epochs, each cut into batches at the same places.
 
-    def __init__(self, n_rows: int, batch_size: int, generator: Generator) -> None:
+    Args:
+        cuts: From 0, where the batches of an epoch begin, and where the last one ends: rows beyond it wait for the
+            next shuffle.
+        n_rows: Rows in all.
+        generator: Shuffles, on its device.
+    """
+
+    def __init__(self, cuts: Sequence[int], n_rows: int, generator: Generator) -> None:
+        self.cuts = tuple(cuts)
         self.n_rows = n_rows
-        self.batch_size = min(batch_size, n_rows)
         self.generator = generator
-        self.position = n_rows
+        self.position = len(self.cuts) - 1
         self.permutation = torch.empty(0, dtype=torch.long, device=generator.device)
 
     def next(self) -> Tensor:
         """Indices of the next batch, (b,)."""
-        if self.position + self.batch_size > self.n_rows:
+        if self.position == len(self.cuts) - 1:
             self.permutation = torch.randperm(self.n_rows, generator=self.generator, device=self.generator.device)
             self.position = 0
-        self.position += self.batch_size
-        return self.permutation[self.position - self.batch_size : self.position]
+        self.position += 1
+        return self.permutation[self.cuts[self.position - 1] : self.cuts[self.position]]
+
+
+def full_batches(n_rows: int, batch_size: int) -> Sequence[int]:
+    """Cuts into batches of one size; all rows where there are fewer.
+
+    Example:
+        >>> list(full_batches(10, 4)), list(full_batches(3, 4))
+        ([0, 4, 8], [0, 3])
+    """
+    batch_size = min(batch_size, n_rows)
+    return range(0, n_rows + 1, batch_size)
+
+
+def every_row(n_rows: int, batch_size: int) -> Sequence[int]:
+    """Cuts into batches of nearly one size that leave no row out: as few as will do, each of two rows at least.
+
+    Example:
+        >>> every_row(10, 4), every_row(3, 2)
+        ([0, 3, 6, 10], [0, 3])
+    """
+    count = max(1, min(-(-n_rows // batch_size), n_rows // 2))
+    return [n_rows * index // count for index in range(count + 1)]
 
 
 @dataclass(eq=False)
@@ -87,6 +109,15 @@ class State:
         """Each term and the total by step."""
         rows = self.terms[: self.step].T.tolist()
         return dict(zip(self.names, rows, strict=False))
+
+    def copied(self) -> State:
+        """The same run at the same step, to go on with apart from this one."""
+        model, optimizer = copy.deepcopy((self.model, self.optimizer))  # together: the optimizer knows the weights
+        generator = Generator(self.generator.device)
+        generator.set_state(self.generator.get_state())
+        order = copy.copy(self.order)
+        order.generator = generator
+        return replace(self, model=model, optimizer=optimizer, generator=generator, order=order)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that is a tensor, by name, for a checkpoint."""
@@ -135,6 +166,9 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 Callback = Callable[[State], None]
 
+STEPS_BETWEEN_CHECKS = 100
+"""Each look at whether the run is finite waits for the device."""
+
 
 @dataclass(frozen=True)
 class Optimisation:
@@ -153,27 +187,33 @@ def device_of(name: str) -> torch.device:
     """The device that a run asks for by name; ``auto`` is the first GPU, else the CPU.
 
     Raises:
-        ValueError: There is no such device on this machine.
+        ValueError: There is no such device, or not on this machine.
     """
-    if name == "auto":
+    if check_device(name) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as missing:
         raise ValueError(
-            message("device", "be auto or a device of this machine", repr(name), "Try device='cpu'.")
+            message("device", "be auto or a device of this machine", shown(name), "Try device='cpu'.")
         ) from missing
     return device
 
 
 def start(model: JointEmbedding, source: Source, how: Optimisation) -> State:
-    """A run at step 0 on the source's device."""
+    """A run at step 0 on the source's device.
+
+    Raises:
+        ValueError: The precision is none that the device has.
+    """
     device = source.x.device
+    possible = how.precision != "16-mixed" or device.type != "cpu"
+    require(possible, "precision", "be '32-true' or 'bf16-mixed' on the CPU", shown(how.precision))
     model.to(device)
     generator = Generator(device).manual_seed(how.seed)
     optimizer = AdamW(parameter_groups(model, how.weight_decay), lr=how.learning_rate, fused=device.type != "mps")
-    order = Order(len(source.x), how.batch_size, generator)
+    order = Order(full_batches(len(source.x), how.batch_size), len(source.x), generator)
     return State(model, optimizer, generator, order, torch.empty(0), (), 0, how.steps)
 
 
@@ -197,6 +237,20 @@ def train(
 
     Returns:
         The same state, at its last step, with the model in evaluation mode.
+
+    Raises:
+        ValueError: The total or a weight is no longer finite.
+
+    Example:
+        >>> from vicreg.networks import Branch
+        >>> from vicreg.objectives import vicreg
+        >>> from vicreg.views import Identity, Noise, Table
+        >>> table = Table(torch.eye(8), torch.arange(8))
+        >>> how = Optimisation(steps=5, batch_size=4, learning_rate=0.01, weight_decay=0.0, precision="32-true", seed=0)
+        >>> model = JointEmbedding([Branch(torch.nn.Linear(8, 2), torch.nn.Linear(2, 16))])
+        >>> state = train(start(model, table, how), table, (Identity(), Noise()), vicreg(), how)
+        >>> state.step, len(state.history()["total"])
+        (5, 5)
     """
     device = source.x.device
     devices = [device.index or 0] if device.type == "cuda" else 1
@@ -214,6 +268,8 @@ def train(
         fabric.backward(total)
         optimizer.step()
         _record(state, {**terms, "total": total.detach()})
+        if state.step % STEPS_BETWEEN_CHECKS == 0 or state.step == state.steps:
+            _check_finite(state)
         for callback in callbacks:
             callback(state)
     state.model.eval()
@@ -228,3 +284,17 @@ def _record(state: State, terms: dict[str, Tensor]) -> None:
         state.terms = torch.cat((state.terms, torch.zeros_like(state.terms)))
     state.terms[state.step] = torch.stack(list(terms.values()))
     state.step += 1
+
+
+def _check_finite(state: State) -> None:
+    """Raise if the run has diverged: its last total or, at its end, a weight is no longer finite.
+
+    Not every total is asked for: under loss scaling a run leaves out a step that overflows, and recovers.
+    """
+    totals = state.terms[: state.step, -1]
+    weights = [one for one in state.model.state_dict().values() if one.is_floating_point()]
+    ended = state.step == state.steps
+    if not totals[-1].isfinite() or (ended and not all(bool(one.isfinite().all()) for one in weights)):
+        broken = [*torch.nonzero(~totals.isfinite()).flatten().tolist(), state.step - 1][0]
+        got = f"{'infinity' if totals[broken].isinf() else 'NaN'} at step {broken + 1}"
+        raise ValueError(message("training", "stay finite", got, "Lower learning_rate."))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from torch import nn
+from torch import Generator, Tensor, nn
 
 from vicreg._checks import check_choice, require
-from vicreg.networks import Branch, JointEmbedding, TableEncoder, expander, perceptron
-from vicreg.objectives import Objective, reconstruction, vicreg
+from vicreg.functional import principal_axes
+from vicreg.networks import Branch, JointEmbedding, TableEncoder, drawn, expander, perceptron
+from vicreg.objectives import OBJECTIVES, Objective, reconstruction
 from vicreg.training.config import TableConfig
-from vicreg.training.engine import Callback, Optimisation, Order, State, device_of, start, train
+from vicreg.training.engine import Callback, Optimisation, Order, State, device_of, every_row, start, train
 from vicreg.training.optim import constant, one_cycle
 from vicreg.views import Pair, Table, distinct_neighbors
 
@@ -35,18 +37,13 @@ class TableRun:
         return train(self.state, self.table, self.views, self.objective, self.how, callbacks)
 
 
-OBJECTIVES: dict[str, Callable[[TableConfig], Objective]] = {
-    "vicreg": lambda c: vicreg(c.sim_coeff, c.std_coeff, c.cov_coeff, c.variance_target),
-}
-"""From a name to the objective at the settings' weights."""
-
-
 def table_run(
     config: TableConfig,
     x: NDArray[np.float32],
     sources: NDArray[np.int64],
     views: Pair,
     encoders: Sequence[nn.Module] = (),
+    chosen: Objective | None = None,
 ) -> TableRun:
     """Prepare a run: neighbours, networks and their start, objective.
 
@@ -55,22 +52,37 @@ def table_run(
         x: (n, p) vectorised rows.
         sources: (p,) index of each feature's source column.
         views: Two views of a row.
-        encoders: In place of the configured one: one, or one per branch.
+        encoders: In place of the configured one: one, of which every branch gets a copy, or one for each branch.
+        chosen: In place of the configured objective.
 
     Raises:
-        ValueError: Fewer than two rows, or a setting out of its range.
+        ValueError: Fewer than two rows, a setting out of its range, or encoders that do not suit the branches.
+
+    Example:
+        >>> from vicreg.views import table_views
+        >>> x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+        >>> config = TableConfig(n_components=2, steps=5, device="cpu")
+        >>> state = table_run(config, x, np.arange(3), table_views("marginal")).train()
+        >>> state.model.encoder(torch.from_numpy(x)).shape
+        torch.Size([40, 2])
     """
     config.check()
     require(len(x) >= 2, "X", "hold at least 2 rows to learn from", f"n_samples = {len(x)}")
+    chosen = objective(config, len(sources) / len(np.unique(sources))) if chosen is None else chosen
     table = resident(x, sources, views, device_of(config.device))
     how = optimisation(config, config.steps_for(len(x)))
-    return TableRun(start(joint_embedding(config, x, encoders), table, how), table, views, objective(config), how)
+    return TableRun(start(joint_embedding(config, x, encoders, chosen), table, how), table, views, chosen, how)
 
 
 def one_pass(
-    state: State, config: TableConfig, x: NDArray[np.float32], sources: NDArray[np.int64], views: Pair
+    state: State,
+    config: TableConfig,
+    x: NDArray[np.float32],
+    sources: NDArray[np.int64],
+    views: Pair,
+    chosen: Objective | None = None,
 ) -> TableRun:
-    """Prepare one pass over a part of a stream, at a constant learning rate, with a run begun before.
+    """Prepare one pass over every row of a part of a stream, at a constant learning rate, with a run begun before.
 
     Args:
         state: The run; its last step is moved on.
@@ -78,12 +90,15 @@ def one_pass(
         x: (n, p) the part's vectorised rows.
         sources: (p,) index of each feature's source column.
         views: Two views of a row that need no neighbours.
+        chosen: In place of the configured objective.
     """
     require(len(x) >= 2, "X", "hold at least 2 rows to learn from", f"n_samples = {len(x)}")
     table = resident(x, sources, views, state.generator.device)
-    state.order = Order(len(x), config.batch_size, state.generator)
-    state.steps = state.step + max(1, len(x) // config.batch_size)
-    return TableRun(state, table, views, objective(config), optimisation(config, state.steps, constant))
+    cuts = every_row(len(x), config.batch_size)
+    state.order = Order(cuts, len(x), state.generator)
+    state.steps = state.step + len(cuts) - 1
+    chosen = objective(config, len(sources) / len(np.unique(sources))) if chosen is None else chosen
+    return TableRun(state, table, views, chosen, optimisation(config, state.steps, constant))
 
 
 def resident(x: NDArray[np.float32], sources: NDArray[np.int64], views: Pair, device: torch.device) -> Table:
@@ -106,41 +121,73 @@ def optimisation(config: TableConfig, steps: int, schedule: Callable[[int, int],
     )
 
 
-def objective(config: TableConfig) -> Objective:
-    """The objective that the settings name, with the reconstruction term unless its weight is 0."""
-    chosen = OBJECTIVES[check_choice("objective", config.objective, OBJECTIVES)](config)
-    return chosen | reconstruction(config.reconstruction) if config.reconstruction else chosen
+def objective(config: TableConfig, features_per_source: float = 1.0) -> Objective:
+    """The objective that the settings name, with the reconstruction term unless its weight is 0.
+
+    Args:
+        config: The settings.
+        features_per_source: Features over source columns: the term's weight is that of a source column's whole error.
+    """
+    method = OBJECTIVES[check_choice("objective", config.objective, OBJECTIVES)]
+    named = method(config.sim_coeff, config.std_coeff, config.cov_coeff, config.variance_target)
+    if config.reconstruction == 0:
+        return named
+    return named | reconstruction(config.reconstruction * features_per_source)
 
 
-def joint_embedding(config: TableConfig, x: NDArray[np.float32], encoders: Sequence[nn.Module] = ()) -> JointEmbedding:
-    """The networks at their start, drawn from the seed without touching the global generators."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        branches = [
-            _branch(config, x, encoders[index % len(encoders)] if encoders else None)
-            for index in range(1 if config.shared else 2)
-        ]
-        decoder = None
-        if "decoder" in objective(config).needs:
-            decoder = perceptron(_width(branches[0].encoder, x), config.decoder, x.shape[1])
-    return JointEmbedding(branches, decoder)
+def joint_embedding(
+    config: TableConfig,
+    x: NDArray[np.float32],
+    encoders: Sequence[nn.Module] = (),
+    chosen: Objective | None = None,
+) -> JointEmbedding:
+    """The networks at their start, drawn from the seed; encoders that are given keep their weights, in copies.
+
+    Args:
+        config: The settings.
+        x: (n, p) vectorised rows, where a linear path finds its start.
+        encoders: As in :func:`table_run`.
+        chosen: As in :func:`table_run`.
+    """
+    generator = Generator().manual_seed(config.seed)
+    count = 1 if config.shared else 2
+    got = f"{len(encoders)} modules with shared={config.shared}"
+    require(len(encoders) in (0, 1, count), "encoder", "be one module, or two with shared=False", got)
+    if encoders:
+        made = [copy.deepcopy(encoders[index % len(encoders)]).cpu() for index in range(count)]
+    else:
+        made = [_encoder(config, x, generator) for _ in range(count)]
+    widths = [_width(encoder, x) for encoder in made]
+    heads = [drawn(partial(expander, width, config.expander), generator) for width in widths]
+    branches = [Branch(encoder, head) for encoder, head in zip(made, heads, strict=True)]
+    needs = (objective(config) if chosen is None else chosen).needs
+    require(needs <= {"decoder"}, "objective", "need no more of a table's branches than a decoder", sorted(needs))
+    if not needs:
+        return JointEmbedding(branches)
+    fix = "Set reconstruction=0, or give encoders of one width."
+    require(len(set(widths)) == 1, "encoder", "be modules of one width to share a decoder", widths, fix)
+    return JointEmbedding(branches, drawn(partial(perceptron, widths[0], config.decoder, x.shape[1]), generator))
 
 
-def _branch(config: TableConfig, x: NDArray[np.float32], encoder: nn.Module | None) -> Branch:
-    if encoder is None:
-        encoder = TableEncoder(x.shape[1], config.n_components, config.encoder, config.linear_path)
+def _encoder(config: TableConfig, x: NDArray[np.float32], generator: Generator) -> TableEncoder:
+    settings = (x.shape[1], config.n_components, config.encoder, config.linear_path, config.encoder_norm)
+    encoder = drawn(lambda: TableEncoder(*settings), generator)
+    if config.linear_path:
         projection, offset = whitened_pca(x, encoder.width)
-        encoder.start_at(torch.from_numpy(projection), torch.from_numpy(offset))
-    return Branch(encoder, expander(_width(encoder, x), config.expander))
+        encoder.start_at(torch.from_numpy(projection), torch.from_numpy(offset), generator)
+    return encoder
 
 
 def _width(encoder: nn.Module, x: NDArray[np.float32]) -> int:
     """Width of an encoder's output, found by asking it."""
     mode = encoder.training
     with torch.no_grad():
-        width = encoder.eval()(torch.zeros(2, x.shape[1])).shape[-1]
+        h = encoder.eval()(torch.zeros(2, x.shape[1]))
     encoder.train(mode)
-    return int(width)
+    shape = tuple(h.shape) if isinstance(h, Tensor) else type(h).__name__
+    flat = isinstance(h, Tensor) and h.ndim == 2 and len(h) == 2
+    require(flat, "encoder", f"map rows (n, {x.shape[1]}) to representations (n, width)", f"{shape} for 2 rows")
+    return int(h.shape[1])
 
 
 def whitened_pca(x: NDArray[np.float32], width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -148,13 +195,18 @@ def whitened_pca(x: NDArray[np.float32], width: int) -> tuple[NDArray[np.float32
 
     Args:
         x: (n, p) rows.
-        width: Components wanted; at most the rank of ``x`` come back.
+        width: Components wanted; at most those come back whose deviation is above a thousandth of the first's.
 
     Returns:
         Projection (m, p) and offset (m,) such that ``projection @ row + offset`` is white.
+
+    Example:
+        >>> x = np.array([[0, 1], [2, 1], [4, 1]], dtype=np.float32)
+        >>> whitened_pca(x, 2)
+        (array([[0.5, 0. ]], dtype=float32), array([-1.], dtype=float32))
     """
-    pca = PCA(min(width, *x.shape), svd_solver="full" if min(x.shape) <= 64 else "auto", random_state=0)
-    pca.fit(x.astype(np.float64))
-    kept = pca.explained_variance_ > 1e-6 * pca.explained_variance_[0]
-    scaled = pca.components_[kept] / np.sqrt(pca.explained_variance_[kept])[:, None]
-    return scaled.astype(np.float32), (-scaled @ pca.mean_).astype(np.float32)
+    principal = principal_axes(x)
+    deviation = np.sqrt(principal.variance)
+    kept = np.flatnonzero(deviation > 1e-3 * deviation.max(initial=0))[:width]
+    scaled = principal.axes[kept] / deviation[kept, None]
+    return scaled.astype(np.float32), (-scaled @ principal.mean).astype(np.float32)

@@ -7,7 +7,7 @@ one row. Which pairs are taken is the method: the default swaps some of a row's 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -83,6 +83,11 @@ class Neighbors(TableView):
     Attributes:
         rate: Probability that a source column is taken, in [0, 1].
         n_neighbors: How many neighbours to draw from.
+
+    Example:
+        >>> table = Table(torch.tensor([[1.0], [2.0], [9.0]]), torch.tensor([0]), torch.tensor([[1], [0], [1]]))
+        >>> Neighbors(rate=1.0)(table.batch(torch.arange(3)), Generator()).flatten().tolist()
+        [2.0, 1.0, 2.0]
     """
 
     rate: float = 0.5
@@ -107,6 +112,11 @@ class Walk(TableView):
     Attributes:
         length: Steps of the walk, at least 1.
         n_neighbors: Out-degree of the graph.
+
+    Example:
+        >>> table = Table(torch.tensor([[1.0], [2.0], [9.0]]), torch.tensor([0]), torch.tensor([[1], [0], [1]]))
+        >>> Walk(length=2)(table.batch(torch.arange(3)), Generator()).flatten().tolist()
+        [1.0, 2.0, 1.0]
     """
 
     length: int = 1
@@ -133,6 +143,12 @@ class Marginal(TableView):
 
     Attributes:
         rate: Probability that a source column is taken, in [0, 1].
+
+    Example:
+        >>> table = Table(torch.tensor([[1.0], [2.0], [9.0]]), torch.tensor([0]))
+        >>> view = Marginal(rate=1.0)(table.batch(torch.arange(3)), Generator())
+        >>> set(view.flatten().tolist()) <= {1.0, 2.0, 9.0}
+        True
     """
 
     rate: float = 0.3
@@ -155,6 +171,11 @@ class Mask(TableView):
 
     Attributes:
         rate: Probability that a source column is hidden, in [0, 1].
+
+    Example:
+        >>> table = Table(torch.tensor([[1.0], [2.0], [9.0]]), torch.tensor([0]))
+        >>> Mask(rate=1.0)(table.batch(torch.arange(3)), Generator()).flatten().tolist()
+        [0.0, 0.0, 0.0]
     """
 
     rate: float = 0.3
@@ -173,6 +194,12 @@ class Noise(TableView):
 
     Attributes:
         std: Standard deviation of the noise, in units of a standardised column's.
+
+    Example:
+        >>> table = Table(torch.tensor([[1.0], [2.0], [9.0]]), torch.tensor([0]))
+        >>> view = Noise(std=0.1)(table.batch(torch.arange(3)), Generator().manual_seed(0))
+        >>> bool((view - table.x).abs().max() < 0.5)
+        True
     """
 
     std: float = 0.3
@@ -219,46 +246,66 @@ class Custom(TableView):
 
 
 Pair = tuple[TableView, TableView]
+Function = Callable[[Batch, Generator], Tensor]
+ViewsLike = str | Function | Sequence[str | Function]
 
-
-def _twice(view: TableView) -> Pair:
-    return view, view
-
-
-VIEWS: dict[str, Callable[[float | None], Pair]] = {
-    "neighbors": lambda rate: _twice(Neighbors() if rate is None else Neighbors(rate)),
-    "walk": lambda length: (Identity(), Walk() if length is None else Walk(int(length))),
-    "marginal": lambda rate: _twice(Marginal() if rate is None else Marginal(rate)),
-    "mask": lambda rate: _twice(Mask() if rate is None else Mask(rate)),
-    "noise": lambda std: _twice(Noise() if std is None else Noise(std)),
-    "identity": lambda _: _twice(Identity()),
+VIEWS: dict[str, Callable[..., TableView]] = {
+    "neighbors": Neighbors,
+    "walk": Walk,
+    "marginal": Marginal,
+    "mask": Mask,
+    "noise": Noise,
+    "identity": Identity,
 }
-"""From a name to the two views of a row, at a strength or (None) at the view's own."""
-
-ViewsLike = str | Callable[[Batch, Generator], Tensor] | tuple[Callable[[Batch, Generator], Tensor], ...]
+"""From a name to a view; all but ``identity`` take a strength."""
 
 
 def table_views(views: ViewsLike, rate: float | None = None) -> Pair:
-    """Two views of a row from a name, one callable (taken twice) or a pair of callables.
+    """Two views of a row from a name or callable (taken twice), or a pair of these.
+
+    A walk by name alone is one view, the row itself the other.
 
     Args:
         views: A name in ``VIEWS``, a :class:`TableView`, any function of ``(batch, generator)``, or a pair of these.
-        rate: Strength of a named view: the share of columns replaced, the noise's deviation, the walk's length.
-            None is the view's own default; callables bring their own.
+        rate: Strength of views given by one name: the share of columns replaced, the noise's deviation, the walk's
+            length. None is the view's own default.
 
     Raises:
-        ValueError: An unknown name, or more or fewer than two views.
+        ValueError: An unknown name, more or fewer than two views, or a rate where it has no meaning.
         TypeError: Neither a name nor callable.
 
     Example:
         >>> table_views("walk")
         (Identity(), Walk(length=1, n_neighbors=10))
+        >>> table_views("marginal", 0.5)
+        (Marginal(rate=0.5), Marginal(rate=0.5))
+        >>> table_views(("identity", "noise"))
+        (Identity(), Noise(std=0.3))
     """
     if isinstance(views, str):
-        return VIEWS[check_choice("views", views, VIEWS)](rate)
+        view = _named(views, rate)
+        return (Identity() if isinstance(view, Walk) else view), view
+    fix = "Give views their strength, as in views=(Marginal(0.2), Marginal(0.4))."
+    require(rate is None, "view_rate", "be left out unless views is one name", shown(rate), fix)
     several = views if isinstance(views, tuple | list) else (views, views)
     require(len(several) == 2, "views", "be one view or a pair", f"{len(several)} of them")
-    for view in several:
-        require(callable(view), "views", "be a name or callable", shown(view), error=TypeError)
-    a, b = (view if isinstance(view, TableView) else Custom(view) for view in several)
+    for one in several:
+        require(isinstance(one, str) or callable(one), "views", "be a name or callable", shown(one), error=TypeError)
+    a, b = (_named(one) if isinstance(one, str) else _as_view(one) for one in several)
     return a, b
+
+
+def _named(name: str, rate: float | None = None) -> TableView:
+    view = VIEWS[check_choice("views", name, VIEWS)]
+    if rate is None:
+        return view()
+    require(view is not Identity, "view_rate", "be left out for views='identity'", shown(rate))
+    if view is Walk:
+        length = check_number("view_rate", rate, 1)
+        require(length.is_integer(), "view_rate", "be a whole number of steps for views='walk'", length)
+        return Walk(int(length))
+    return view(rate)
+
+
+def _as_view(function: Function) -> TableView:
+    return function if isinstance(function, TableView) else Custom(function)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 import vicreg
 from vicreg import runs
-from vicreg._checks import listed, require, shown
+from vicreg._checks import listed, message, require, shown
 from vicreg.data import Frame, fingerprint, read_table
-from vicreg.evaluation import infer_task
+from vicreg.evaluation import hold_out
 from vicreg.runs import Run
 from vicreg.training.config import TableConfig, from_mapping, to_mapping
 
-HELD_OUT = 0.2
+EMBEDDING_COLUMN = re.compile(r"vicreg\d+")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def inputs(frame: Frame, columns: Columns) -> Frame:
     """The input columns.
 
     Raises:
-        ValueError: A column set aside is not in the table.
+        ValueError: A column set aside is not in the table, or an id column has the name of an embedding's column.
     """
     for option, names in (
         ("--labels", columns.labels and (columns.labels,)),
@@ -56,24 +56,22 @@ def inputs(frame: Frame, columns: Columns) -> Frame:
     ):
         unknown = [name for name in names or () if name not in frame.names]
         require(not unknown, option, f"name columns of the table ({listed(frame.names, 20)})", listed(unknown))
+    taken = [name for name in columns.id if EMBEDDING_COLUMN.fullmatch(name)]
+    require(not taken, "--id", "name columns other than vicreg0, vicreg1, ...", listed(taken), "Rename the column.")
     return frame.drop(set(columns.set_aside)) if columns.set_aside else frame
 
 
 def held_out(frame: Frame, columns: Columns) -> NDArray[np.bool_]:
-    """A fifth of the labelled rows, in the classes' proportions where every class has two rows; none without labels."""
+    """A fifth of the labelled rows, drawn so that the run can be judged on them; none without labels.
+
+    Raises:
+        ValueError: There are too few labelled rows, or too few classes.
+    """
     held = np.zeros(frame.n_rows, bool)
     inputs(frame, columns)
-    if columns.labels is None:
-        return held
-    labels, rows = frame.labels(columns.labels)
-    _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    got = f"{len(counts)} in column {shown(columns.labels)}"
-    require(len(counts) >= 2, "labels", "have at least two classes or values", got, "Name another --labels column.")
-    stratify = None if infer_task(labels) == "regression" else np.where(counts[codes] < 5, -1, codes)
-    if stratify is not None and np.unique(stratify, return_counts=True)[1].min() < 5:
-        stratify = None
-    _, test = train_test_split(rows, test_size=HELD_OUT, random_state=0, stratify=stratify)
-    held[test] = True
+    if columns.labels is not None:
+        labels, rows = frame.labels(columns.labels)
+        held[rows] = hold_out(labels)
     return held
 
 
@@ -117,10 +115,28 @@ def config_of(run: Run, about: dict[str, Any]) -> TableConfig:
         raise runs.damaged(run.config, f"settings of which {failure}") from failure
 
 
+def read_settings(path: Path) -> TableConfig:
+    """Settings from a YAML file of somebody's own, or from a run's ``config.yaml``.
+
+    Raises:
+        ValueError: It is no YAML, or does not hold settings.
+        FileNotFoundError: There is no such file.
+    """
+    where = f"the file {shown(str(path))}"
+    if not path.exists():
+        raise FileNotFoundError(message(where, "exist", "no such file"))
+    try:
+        found = runs.read_yaml(path)
+    except ValueError as failure:
+        got = " ".join(str(failure.__cause__ or "no mapping of names to values").split())
+        raise ValueError(message(where, "hold settings as YAML, such as steps: 1500", shown(got))) from failure
+    return from_mapping(found.get("settings", found))
+
+
 def same_table(run: Run, about: dict[str, Any], source: Path | None) -> Frame:
     """The table of the run, read again and known to be unchanged."""
     known = Path(str(about.get("source"))) if source is None else source
-    frame = read_table(known)
+    frame = read_table(known, exact=columns_of(run, about).id)
     unchanged = fingerprint(frame) == about.get("fingerprint")
     require(unchanged, repr(str(known)), "be the table that the run was fitted on", "another content", "Fit a new run.")
     return frame

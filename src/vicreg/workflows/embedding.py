@@ -31,7 +31,7 @@ def embed(folder: Path, source: Path, out: Path, say: Say = print) -> None:
     """
     require(out.suffix == ".parquet", "--out", "name a .parquet file", shown(str(out)))
     embedder, columns = load(folder), columns_of(Run(folder), read_about(Run(folder)))
-    frame = read_table(source, text=embedder.spec.text_names)
+    frame = read_table(source, text=embedder.spec.text_names, exact=columns.id)
     z = embedder.transform(frame, ignore=columns.set_aside)
     write_embeddings(out, z, frame, tuple(name for name in columns.id if name in frame.names))
     say(f"Wrote {len(z):,} rows of {z.shape[1]} numbers to {out}.")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +13,7 @@ from numpy.typing import NDArray
 from vicreg import runs
 from vicreg._checks import require
 from vicreg.data import Frame, TableSpec, fit_spec, read_table, row_hashes
-from vicreg.evaluation import pca, readings
+from vicreg.evaluation import pca
 from vicreg.inference import Embedder
 from vicreg.runs import Run
 from vicreg.training.config import TableConfig
@@ -33,22 +30,9 @@ from vicreg.workflows.about import (
     read_about,
     same_table,
 )
+from vicreg.workflows.checkpoints import Stop, stoppable, train
 from vicreg.workflows.embedding import Say, write_embeddings
-from vicreg.workflows.judging import Judged, judge, write_baseline
-
-SECONDS_BETWEEN_CHECKPOINTS = 10.0
-
-
-class Interrupted(Exception):  # noqa: N818  # not an error: somebody asked
-    """A run was asked to stop, and saved.
-
-    Attributes:
-        signal: The signal's number.
-    """
-
-    def __init__(self, signal_number: int, step: int) -> None:
-        super().__init__(f"stopped and saved at step {step}")
-        self.signal = signal_number
+from vicreg.workflows.judging import Judged, judge_fit, judge_without_labels, write_baseline
 
 
 def fit(
@@ -71,7 +55,7 @@ def fit(
         say: Told in words what is going on.
 
     Returns:
-        The comparison on held-out rows, or without labels the readings.
+        The comparison on held-out rows, or without labels the readings; where neither can be had, the reason.
 
     Raises:
         ValueError: Source, columns or settings that cannot be worked with, or a folder that is not empty.
@@ -81,10 +65,15 @@ def fit(
     config.check()
     run = Run(folder)
     run.check_free()
-    frame = read_table(source)
+    frame = read_table(source, exact=columns.id)
     prepared = _prepare(frame, columns, config, say)
     run.begin(about(source, columns, config, frame))
-    return _train_and_judge(run, prepared, callbacks, say)
+    try:
+        with stoppable() as stop:
+            return _train_and_judge(run, prepared, callbacks, stop, say)
+    except ValueError:  # such as training that diverged: --resume would only meet it again
+        run.withdraw()
+        raise
 
 
 def resume(
@@ -120,10 +109,8 @@ def resume(
     require(config in (TableConfig(), settings), "with --resume, settings", "be those of the run", "others", fix)
     frame = same_table(run, found, source)
     prepared = _prepare(frame, known, settings, say)
-    if run.checkpoint.exists():
-        prepared.table_run.state.restore(*runs.read_tensors(run.checkpoint))
-        say(f"Going on from step {prepared.table_run.state.step} of {prepared.table_run.state.steps}.")
-    return _train_and_judge(run, prepared, callbacks, say)
+    with stoppable() as stop:
+        return _train_and_judge(run, prepared, callbacks, stop, say)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,72 +129,54 @@ class _Prepared:
 def _prepare(frame: Frame, columns: Columns, config: TableConfig, say: Say) -> _Prepared:
     """Hold rows out, vectorise the others, and draw the networks."""
     split = held_out(frame, columns)
-    train = inputs(frame, columns)
-    train = train.take(np.flatnonzero(~split)) if split.any() else train
+    learnt = inputs(frame, columns)
+    learnt = learnt.take(np.flatnonzero(~split)) if split.any() else learnt
     held = f", {split.sum():,} of them held out to judge on" if split.any() else ""
-    say(f"{frame.n_rows:,} rows{held}; {len(train.names)} input columns.")
-    spec = fit_spec(train)
-    x = spec.apply(train)
+    say(f"{frame.n_rows:,} rows{held}; {len(learnt.names)} input columns.")
+    spec = fit_spec(learnt)
+    x = spec.apply(learnt)
     run = table_run(config, x, spec.sources, table_views(config.views, config.view_rate))
     return _Prepared(run, frame, columns, config, split, spec, x)
 
 
-def _train_and_judge(run: Run, prepared: _Prepared, callbacks: Sequence[Callback], say: Say) -> Judged:
-    """Train, and leave the encoder, the embeddings and what judging finds."""
+def _train_and_judge(run: Run, prepared: _Prepared, callbacks: Sequence[Callback], stop: Stop, say: Say) -> Judged:
+    """Train, and leave the encoder, the embeddings and what judging finds. The checkpoint goes last: it is all done."""
     runs.write_array(run.split, prepared.split)
     runs.write_array(run.seen, np.unique(row_hashes(prepared.x)))
-    with _checkpoints(run) as checkpoint:
-        state = prepared.table_run.train([*callbacks, checkpoint])
+    state = train(prepared.table_run, run.checkpoint, callbacks, stop, partial(_write_metrics, run), say)
     _write_metrics(run, state)
     embedder = Embedder(state.model.encoder, prepared.spec)
     write_baseline(run, pca(prepared.x, embedder.width))
-    columns = prepared.columns
-    z = embedder.transform(prepared.frame, ignore=columns.set_aside)
-    write_embeddings(run.embeddings, z, prepared.frame, columns.id)
+    z = embedder.transform(prepared.frame, ignore=prepared.columns.set_aside)
+    write_embeddings(run.embeddings, z, prepared.frame, prepared.columns.id)
     embedder.save(run.folder)
-    if columns.labels is not None:
-        return judge(run, prepared.frame, embedder, columns, prepared.split)
+    if prepared.columns.labels is not None:
+        judged = judge_fit(run, prepared.frame, embedder, prepared.columns, prepared.split)
+    else:
+        judged = judge_without_labels(run, prepared.x, z, _from_another_seed(run, prepared, callbacks, stop, say))
+    run.finish()
+    return judged
+
+
+def _from_another_seed(
+    run: Run, prepared: _Prepared, callbacks: Sequence[Callback], stop: Stop, say: Say
+) -> NDArray[np.float32] | None:
+    """The embedding of the rows of the fit by a second one, to compare with; None if that fails."""
     say("Fitting once more from another seed, to see how stable the embedding is.")
-    return Judged(None, readings(prepared.x, z, _from_another_seed(prepared)))
-
-
-def _from_another_seed(prepared: _Prepared) -> NDArray[np.float32]:
-    config = replace(prepared.config, seed=prepared.config.seed + 1)
-    views = table_views(config.views, config.view_rate)
-    state = table_run(config, prepared.x, prepared.spec.sources, views).train()
+    config = replace(prepared.config, seed=abs(prepared.config.seed - 1))  # within bounds, too
+    second = table_run(config, prepared.x, prepared.spec.sources, table_views(config.views, config.view_rate))
+    try:
+        state = train(second, run.second_checkpoint, callbacks, stop, _nothing, say)
+    except ValueError as failure:
+        say(f"The stability cannot be told because {failure}")
+        return None
     return Embedder(state.model.encoder, prepared.spec).encode(prepared.x)
+
+
+def _nothing(_: State) -> None:
+    """The second fit is only there to compare with: it leaves no metrics."""
 
 
 def _write_metrics(run: Run, state: State) -> None:
     history = state.history()
     runs.write_csv(run.metrics, ["step", *history], zip(range(1, state.step + 1), *history.values(), strict=True))
-
-
-@contextmanager
-def _checkpoints(run: Run) -> Iterator[Callback]:
-    """A callback that saves now and then, and when SIGINT or SIGTERM asks the run to stop."""
-    asked: list[int] = []
-    before = {number: signal.signal(number, lambda got, _: asked.append(got)) for number in _signals()}
-    saved = time.monotonic()
-
-    def checkpoint(state: State) -> None:
-        nonlocal saved
-        if not asked and time.monotonic() - saved < SECONDS_BETWEEN_CHECKPOINTS:
-            return
-        runs.write_tensors(run.checkpoint, state.tensors(), state.plain())
-        _write_metrics(run, state)
-        saved = time.monotonic()
-        if asked:
-            raise Interrupted(asked[0], state.step)
-
-    try:
-        yield checkpoint
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _signals() -> tuple[signal.Signals, ...]:
-    """The signals to listen for: only the main thread may."""
-    main = threading.current_thread() is threading.main_thread()
-    return (signal.SIGINT, signal.SIGTERM) if main else ()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,21 +14,23 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from vicreg import runs
-from vicreg._checks import message, require, shown
-from vicreg.data import Frame, as_frame, fit_spec, read_table, row_hashes
-from vicreg.evaluation import EmbeddingComparison, PrincipalComponents, pca
+from vicreg._checks import listed, message, require, shown
+from vicreg.data import Frame, as_frame, fit_spec, read_table, row_hashes, source_name
+from vicreg.evaluation import EmbeddingComparison, PrincipalComponents, pca, readings
 from vicreg.inference import Embedder, load
 from vicreg.runs import Run
 from vicreg.training.config import TableConfig
 from vicreg.training.engine import Callback
 from vicreg.training.table import table_run
 from vicreg.views import table_views
-from vicreg.workflows.about import HELD_OUT, Columns, columns_of, read_about, same_table
+from vicreg.workflows.about import Columns, columns_of, read_about, same_table
+
+Features = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What judging found: a comparison where there are labels, readings where there are none."""
+    """What judging found: a comparison where there are labels, readings where there are none, and notes on either."""
 
     comparison: EmbeddingComparison | None
     readings: dict[str, float] | None
@@ -43,7 +46,7 @@ def demo(callbacks: Sequence[Callback] = (), steps: int = TableConfig().steps) -
     """
     digits = load_digits()
     x, y = digits.data.astype(np.float32), digits.target
-    train, test = train_test_split(np.arange(len(x)), test_size=HELD_OUT, random_state=0, stratify=y)
+    train, test = train_test_split(np.arange(len(x)), test_size=0.2, random_state=0, stratify=y)
     spec = fit_spec(as_frame(x[train]))
     features = spec.apply(as_frame(x))
     config = TableConfig(n_components=8, steps=steps)
@@ -59,52 +62,121 @@ def evaluate(folder: Path, source: Path | None = None, labels: str | None = None
 
     Args:
         folder: The run.
-        source: New labelled rows, judged by cross-validation; rows that the fit saw are left out. None: the held-out
-            rows of the run's own source.
-        labels: The label column; None is the fit's.
+        source: New labelled rows, judged by cross-validation; rows equal to one that the fit saw are left out. None:
+            the held-out rows of the run's own source.
+        labels: The label column; None is the fit's. A run without labels has its readings to show again.
 
     Raises:
-        ValueError: The label column was an input, no rows were held out, or the fit saw all rows.
+        ValueError: The label column was an input, no rows were held out, the fit saw all rows, or there are too few.
     """
     run = Run(folder)
     embedder, about = load(folder), read_about(run)
     columns = columns_of(run, about)
-    labels = labels or columns.labels
-    if labels is None:
+    by = labels or columns.labels
+    if by is None and source is None:
+        return Judged(None, _read_readings(run))
+    if by is None:
         raise ValueError(message("--labels", "name the label column", "none, and the fit had none"))
-    was_input = labels in embedder.spec.names
+    was_input = by in embedder.spec.names
     fix = "Fit again with --labels to keep it out of the inputs."
-    require(not was_input, "the label column", "be no input of the fit", f"{shown(labels)}, which was one", fix)
-    if source is None:
-        split = runs.read_array(run.split)
-        fix = "Name a table of new labelled rows."
-        require(bool(split.any()), "the run", "have held rows out to judge on", "a fit without --labels", fix)
-        frame = same_table(run, about, None)
-        return judge(run, frame, embedder, replace(columns, labels=labels), split)
-    frame = read_table(source, text=embedder.spec.text_names)
-    return judge(run, frame, embedder, replace(columns, labels=labels), None)
+    require(not was_input, "the label column", "be no input of the fit", f"{shown(by)}, which was one", fix)
+    if source is not None:
+        frame = read_table(source, text=embedder.spec.text_names)
+        judged = _judge_new(run, frame, embedder, by, columns.set_aside)
+        return _written(judged, run.scores_on(source_name(source)))
+    split = _read_marks(run.split, np.bool_)
+    fix = "Name a table of new labelled rows."
+    require(bool(split.any()), "the run", "have held rows out to judge on", "a fit without --labels", fix)
+    judged = _judge_held_out(run, same_table(run, about, None), embedder, by, columns.set_aside, split)
+    return _written(judged, run.scores if by == columns.labels else run.scores_on(by))
 
 
-def judge(run: Run, frame: Frame, embedder: Embedder, columns: Columns, split: NDArray[np.bool_] | None) -> Judged:
-    """Compare raw columns, PCA and the embedding on rows that the fit did not see, and write the scores."""
-    name = str(columns.labels)
-    labels, rows = frame.labels(name)
-    x = embedder.vectorise(frame.take(rows), ignore=columns.set_aside)
-    new = ~np.isin(row_hashes(x), runs.read_array(run.seen))
-    notes = [] if len(rows) == frame.n_rows else [f"{frame.n_rows - len(rows):,} rows without a label are left out."]
-    wanted = np.ones(len(rows), bool) if split is None else split[rows]
-    seen = int(np.sum(wanted & ~new))
-    if seen:
-        notes.append(f"{seen:,} rows equal to rows that the fit saw are left out.")
-    test = wanted & new
-    require(bool(test.any()), "the table", "hold labelled rows that the fit did not see", f"{seen:,} that it saw")
-    kept = test if split is None else test | ~wanted
-    x = x[kept]
-    representations = {"raw": x, "pca": _read_baseline(run).transform(x), "vicreg": embedder.encode(x)}
-    comparison = EmbeddingComparison(representations, labels[kept], test=None if split is None else test[kept])
-    rows_of_scores = comparison.rows()
-    runs.write_csv(run.scores, list(rows_of_scores[0]), [list(row.values()) for row in rows_of_scores])
-    return Judged(comparison, None, tuple(notes))
+def judge_fit(run: Run, frame: Frame, embedder: Embedder, columns: Columns, split: NDArray[np.bool_]) -> Judged:
+    """Judge a fresh fit on the rows that it held out, and write the scores; or say why it cannot be judged."""
+    try:
+        judged = _judge_held_out(run, frame, embedder, str(columns.labels), columns.set_aside, split)
+    except ValueError as failure:
+        return Judged(None, None, (f"The run cannot be judged because {failure}",))
+    return _written(judged, run.scores)
+
+
+def judge_without_labels(run: Run, x: Features, z: Features, z_other_seed: Features | None) -> Judged:
+    """Write the readings of a run without labels; or say why there are none."""
+    try:
+        found = readings(x, z, z_other_seed)
+    except ValueError as failure:
+        return Judged(None, None, (f"The run cannot be judged because {failure}",))
+    runs.write_json(run.readings, {"readings": found})
+    return Judged(None, found)
+
+
+def _judge_held_out(
+    run: Run, frame: Frame, embedder: Embedder, label: str, aside: tuple[str, ...], split: NDArray[np.bool_]
+) -> Judged:
+    """By the rows that the fit held out, whatever is in them: a copy of a row of the fit is a fair question, too."""
+    if len(split) != frame.n_rows:
+        raise runs.damaged(run.split, f"{len(split):,} of {frame.n_rows:,} rows")
+    x, labels, rows, notes = _labelled(frame, embedder, label, aside)
+    test = split[rows]
+    copies = int(_seen(run, x[test]).sum())
+    if copies:
+        notes.append(f"{copies:,} of the held-out rows equal a row of the fit.")
+    return Judged(EmbeddingComparison(_representations(run, embedder, x), labels, test=test), None, tuple(notes))
+
+
+def _judge_new(run: Run, frame: Frame, embedder: Embedder, label: str, aside: tuple[str, ...]) -> Judged:
+    """By rows of which it is not known whether the fit saw them: those that equal one that it saw are left out."""
+    x, labels, _, notes = _labelled(frame, embedder, label, aside)
+    seen = _seen(run, x)
+    if seen.any():
+        notes.append(f"{seen.sum():,} rows equal to rows that the fit saw are left out.")
+    require(not seen.all(), "the table", "hold labelled rows that the fit did not see", f"{len(x):,} that it saw")
+    x = x[~seen]
+    return Judged(EmbeddingComparison(_representations(run, embedder, x), labels[~seen]), None, tuple(notes))
+
+
+def _labelled(
+    frame: Frame, embedder: Embedder, label: str, aside: tuple[str, ...]
+) -> tuple[Features, NDArray[Any], NDArray[np.int64], list[str]]:
+    """The rows that have a label: vectorised, with their labels and places, and a note on the others."""
+    labels, rows = frame.labels(label)
+    x = embedder.vectorise(frame.take(rows), ignore=(*aside, label))
+    lacking = frame.n_rows - len(rows)
+    return x, labels, rows, [f"{lacking:,} rows without a label are left out."] if lacking else []
+
+
+def _seen(run: Run, x: Features) -> NDArray[np.bool_]:
+    return np.isin(row_hashes(x), _read_marks(run.seen, np.uint64))
+
+
+def _representations(run: Run, embedder: Embedder, x: Features) -> dict[str, NDArray[Any]]:
+    return {"raw": x, "pca": _read_baseline(run).transform(x), "vicreg": embedder.encode(x)}
+
+
+def _written(judged: Judged, path: Path) -> Judged:
+    if judged.comparison is not None:
+        rows = judged.comparison.rows()
+        runs.write_csv(path, list(rows[0]), [list(row.values()) for row in rows])
+    return judged
+
+
+def _read_marks(path: Path, kind: type[np.generic]) -> NDArray[Any]:
+    marks = runs.read_array(path)
+    if marks.dtype != kind or marks.ndim != 1:
+        raise runs.damaged(path, f"{marks.dtype} of shape {marks.shape}")
+    return marks
+
+
+def _read_readings(run: Run) -> dict[str, float]:
+    fix = "Name a table and its --labels column." if run.finished() else "Finish the run with --resume."
+    require(run.readings.exists(), repr(str(run.folder)), "hold readings to show without labels", "none", fix)
+    found = runs.read_json(run.readings).get("readings")
+    if not isinstance(found, dict) or not all(type(value) is float for value in found.values()):
+        raise runs.damaged(run.readings, "other readings")
+    lacking = {"trustworthiness", "effective_rank", "width", "neighbors"} - set(found)
+    if lacking:
+        raise runs.damaged(run.readings, f"readings without {listed(sorted(lacking))}")
+    return found
 
 
 def write_baseline(run: Run, baseline: PrincipalComponents) -> None:
