@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
-from torch.nn.functional import mse_loss
 
 from vicreg import VICReg, VICRegLoss
 from vicreg.data import as_frame, fit_spec, read_table
@@ -58,6 +57,8 @@ def bare_loop(x: np.ndarray, sources: np.ndarray, config: TableConfig, steps: in
     table = resident(x, sources, views, torch.device("cpu"))
     model = joint_embedding(config, x)
     loss = VICRegLoss(config.sim_coeff, config.std_coeff, config.cov_coeff, config.variance_target)
+    projection, offset = model.decoder.projection, model.decoder.offset
+    p, weight = x.shape[1], config.reconstruction * len(sources) / len(np.unique(sources))
     optimizer = torch.optim.AdamW(parameter_groups(model, config.weight_decay), lr=config.learning_rate, fused=True)
     generator = torch.Generator().manual_seed(0)
     permutation = torch.randperm(len(x), generator=generator)
@@ -71,8 +72,10 @@ def bare_loop(x: np.ndarray, sources: np.ndarray, config: TableConfig, steps: in
             group["lr"] = config.learning_rate * one_cycle(step, steps)
         out = model([view(batch, generator) for view in views])
         total = loss(*out.z)
-        if config.reconstruction:
-            total = total + config.reconstruction * sum(mse_loss(one, batch.x) for one in out.decoded) / 2
+        wanted = torch.cat((batch.x, batch.x @ projection.T + offset), dim=1)
+        for decoded in out.decoded:
+            errors = (decoded - wanted).square().mean(dim=0)
+            total = total + weight * errors[:p].mean() / 2 + config.anchor * errors[p:].mean() / 2
         optimizer.zero_grad()
         total.backward()
         optimizer.step()

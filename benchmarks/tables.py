@@ -87,7 +87,7 @@ METHODS: dict[str, Method] = {
     "PCA, levels": Method(components, seeded=False),
     "UMAP": Method(umap, plain=True),
     "autoencoder": network(
-        replace(DEFAULT, views="identity", sim_coeff=0.0, std_coeff=0.0, cov_coeff=0.0, reconstruction=1.0)
+        replace(DEFAULT, views="identity", sim_coeff=0.0, std_coeff=0.0, cov_coeff=0.0, reconstruction=1.0, anchor=0.0)
     ),
     "SCARF views": network(replace(DEFAULT, views="marginal")),
     "VICReg": network(DEFAULT),

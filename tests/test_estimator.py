@@ -297,7 +297,7 @@ def test_a_pair_of_modules_is_one_for_each_branch(wine):
 
 def test_a_modules_own_weights_are_where_it_starts(wine):
     encoder = linear(4)
-    start = joint_embedding(TableConfig(), np.zeros((3, 13), np.float32), [encoder]).encoder
+    start = joint_embedding(TableConfig(), np.eye(3, 13, dtype=np.float32), [encoder]).encoder
     assert start is not encoder
     assert torch.equal(start.weight, encoder.weight)
 

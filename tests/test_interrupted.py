@@ -230,7 +230,7 @@ def test_a_damaged_configuration_is_named(interrupted, capsys):
         ("labels: kind", "labels: 5", "labels: 5"),
         ("- secret", "- 5", "exclude: [5]"),
         ("settings:", "nothing:", "a file without 'settings'"),
-        ("  steps: 4", "  steps: four", "settings of which steps must be of type int; got 'four'."),
+        ("  steps: 4", "  steps: four", "settings of which steps must be of type int; got 'four'. Restore"),
         ("  steps: 4", "  steps: !!int ''", "damaged YAML"),
         ("  steps: 4", "  stesp: 4", "settings of which a setting must be one of"),
     ):

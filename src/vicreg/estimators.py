@@ -50,6 +50,8 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         objective: Name of the objective, ``vicreg``; or an :class:`vicreg.Objective`, taken as it is: the weights
             below belong to names.
         reconstruction: Weight of the reconstruction term, the squared error of a column; 0 is the paper's objective.
+        anchor: Weight of the part of the reconstruction that a linear read-out gives, of the row's whitened principal
+            components; without reconstruction there is none.
         sim_coeff: Weight of the invariance term.
         std_coeff: Weight of the variance term.
         cov_coeff: Weight of the covariance term.
@@ -97,6 +99,7 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         view_rate: float | None = None,
         objective: str | Objective = "vicreg",
         reconstruction: float = 10.0,
+        anchor: float = 1.0,
         sim_coeff: float = 25.0,
         std_coeff: float = 25.0,
         cov_coeff: float = 1.0,
@@ -122,6 +125,7 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         self.view_rate = view_rate
         self.objective = objective
         self.reconstruction = reconstruction
+        self.anchor = anchor
         self.sim_coeff = sim_coeff
         self.std_coeff = std_coeff
         self.cov_coeff = cov_coeff

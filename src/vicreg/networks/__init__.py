@@ -2,13 +2,14 @@
 
 from vicreg.networks.initial import drawn, initialise
 from vicreg.networks.joint import Branch, Joint, JointEmbedding
-from vicreg.networks.mlp import ENCODERS, TableEncoder, expander, perceptron
+from vicreg.networks.mlp import ENCODERS, TableDecoder, TableEncoder, expander, perceptron
 
 __all__ = [
     "ENCODERS",
     "Branch",
     "Joint",
     "JointEmbedding",
+    "TableDecoder",
     "TableEncoder",
     "drawn",
     "expander",

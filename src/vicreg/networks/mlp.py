@@ -143,4 +143,45 @@ class TableEncoder(nn.Module):
         return h if linear is None else h + linear
 
 
+class TableDecoder(nn.Module):
+    """From a representation back to the row, and beside it a linear read-out of the row's whitened components.
+
+    Args:
+        width: Width of the representation.
+        hidden: Widths of the hidden layers on the way to the row.
+        n_features: Width of a vectorised row, p.
+        n_read_out: How many components are read out, m.
+
+    Attributes:
+        projection: (m, p), from rows to the components to be read out (:meth:`aim_at`).
+        offset: (m,), added to them.
+
+    Shapes:
+        (n, width) to (n, p + m): the row, then the read-out.
+
+    Example:
+        >>> TableDecoder(2, (8,), 5, 1)(torch.ones(4, 2)).shape
+        torch.Size([4, 6])
+    """
+
+    projection: Tensor
+    offset: Tensor
+
+    def __init__(self, width: int, hidden: Sequence[int], n_features: int, n_read_out: int) -> None:
+        super().__init__()
+        self.row = perceptron(width, hidden, n_features)
+        self.read_out = nn.Linear(width, n_read_out)
+        self.register_buffer("projection", torch.zeros(n_read_out, n_features))
+        self.register_buffer("offset", torch.zeros(n_read_out))
+
+    def aim_at(self, projection: Tensor, offset: Tensor) -> None:
+        """Set what is to be read out: ``projection @ x + offset``."""
+        self.projection.copy_(projection)
+        self.offset.copy_(offset)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """The row and the read-out side by side, (n, p + m)."""
+        return torch.cat((self.row(h), self.read_out(h)), dim=1)
+
+
 ENCODERS: dict[str, type[TableEncoder]] = {"mlp": TableEncoder}

@@ -79,10 +79,45 @@ def reconstruction(weight: float) -> Objective:
         >>> objective["reconstruction"].weight, sorted(objective.needs)
         (3.0, ['decoder'])
     """
-    term = Term(
-        check_number("weight", weight, 0), mean_squared_error, on=("decoded", "x"), needs=frozenset({"decoder"})
-    )
-    return Objective({"reconstruction": term})
+    weight = check_number("weight", weight, 0)
+    return Objective({"reconstruction": Term(weight, _row_error, on=("decoded", "x"), needs=frozenset({"decoder"}))})
+
+
+def _row_error(decoded: Views, x: Views) -> Tensor:
+    """What the decoder gives beyond the sample's own width is not looked at."""
+    return mean_squared_error(tuple(one[:, : row.shape[1]] for one, row in zip(decoded, x, strict=True)), x)
+
+
+def anchor(weight: float, projection: Tensor, offset: Tensor) -> Objective:
+    """Hold on to the principal components: a linear read-out of the representation is to tell a row's.
+
+    The decoder's outputs beyond the row's own width (:class:`vicreg.networks.TableDecoder`) are compared with
+    ``projection @ x + offset``. What a linear map of the columns can tell, a linear map of the representation can then
+    still tell (docs/experiments.md).
+
+    Args:
+        weight: Of the term, at least 0.
+        projection: (m, p), from rows to their whitened principal components.
+        offset: (m,).
+
+    Returns:
+        One term, ``anchor``; it needs a decoder.
+
+    Raises:
+        ValueError: ``weight`` is negative or not finite.
+
+    Example:
+        >>> list(vicreg() | reconstruction(10.0) | anchor(1.0, torch.eye(2), torch.zeros(2)))
+        ['invariance', 'variance', 'covariance', 'reconstruction', 'anchor']
+    """
+    fn = partial(_read_out_error, projection=projection, offset=offset)
+    weight = check_number("weight", weight, 0)
+    return Objective({"anchor": Term(weight, fn, on=("decoded", "x"), needs=frozenset({"decoder"}))})
+
+
+def _read_out_error(decoded: Views, x: Views, *, projection: Tensor, offset: Tensor) -> Tensor:
+    read = tuple(one[:, row.shape[1] :] for one, row in zip(decoded, x, strict=True))
+    return mean_squared_error(read, tuple(row @ projection.T + offset for row in x))
 
 
 def mean_squared_error(predicted: Views, wanted: Views) -> Tensor:

@@ -30,6 +30,8 @@ class TableConfig:
             has none); the view's own default when left out.
         objective: Name of the objective.
         reconstruction: Weight of the reconstruction term, the squared error of a column; 0 is the paper's objective.
+        anchor: Weight of the part of the reconstruction that a linear read-out gives, of the row's whitened principal
+            components; without reconstruction there is none.
         sim_coeff: Weight of the invariance term, lambda in the paper.
         std_coeff: Weight of the variance term, mu in the paper.
         cov_coeff: Weight of the covariance term, nu in the paper.
@@ -55,6 +57,7 @@ class TableConfig:
     view_rate: float | None = None
     objective: str = "vicreg"
     reconstruction: float = 10.0
+    anchor: float = 1.0
     sim_coeff: float = 25.0
     std_coeff: float = 25.0
     cov_coeff: float = 1.0
@@ -84,7 +87,15 @@ class TableConfig:
             _checked(name, getattr(self, name), kind)
         table_views(self.views, self.view_rate)
         check_choice("objective", self.objective, OBJECTIVES)
-        for name in ("reconstruction", "sim_coeff", "std_coeff", "cov_coeff", "variance_target", "weight_decay"):
+        for name in (
+            "reconstruction",
+            "anchor",
+            "sim_coeff",
+            "std_coeff",
+            "cov_coeff",
+            "variance_target",
+            "weight_decay",
+        ):
             check_number(name, getattr(self, name), 0)
         check_number("learning_rate", self.learning_rate, 0, open_low=True)
         for name in ("encoder", "expander", "decoder"):

@@ -14,8 +14,8 @@ from torch import Generator, Tensor, nn
 
 from vicreg._checks import check_choice, require
 from vicreg.functional import principal_axes
-from vicreg.networks import Branch, JointEmbedding, TableEncoder, drawn, expander, perceptron
-from vicreg.objectives import OBJECTIVES, Objective, reconstruction
+from vicreg.networks import Branch, JointEmbedding, TableDecoder, TableEncoder, drawn, expander, perceptron
+from vicreg.objectives import OBJECTIVES, Objective, anchor, reconstruction
 from vicreg.training.config import TableConfig
 from vicreg.training.engine import Callback, Optimisation, Order, State, device_of, every_row, start, train
 from vicreg.training.optim import constant, one_cycle
@@ -68,10 +68,10 @@ def table_run(
     """
     config.check()
     require(len(x) >= 2, "X", "hold at least 2 rows to learn from", f"n_samples = {len(x)}")
-    chosen = objective(config, len(sources) / len(np.unique(sources))) if chosen is None else chosen
     table = resident(x, sources, views, device_of(config.device))
     how = optimisation(config, config.steps_for(len(x)))
-    return TableRun(start(joint_embedding(config, x, encoders, chosen), table, how), table, views, chosen, how)
+    state = start(joint_embedding(config, x, encoders, chosen), table, how)
+    return TableRun(state, table, views, objective(config, sources, state.model) if chosen is None else chosen, how)
 
 
 def one_pass(
@@ -97,7 +97,7 @@ def one_pass(
     cuts = every_row(len(x), config.batch_size)
     state.order = Order(cuts, len(x), state.generator)
     state.steps = state.step + len(cuts) - 1
-    chosen = objective(config, len(sources) / len(np.unique(sources))) if chosen is None else chosen
+    chosen = objective(config, sources, state.model) if chosen is None else chosen
     return TableRun(state, table, views, chosen, optimisation(config, state.steps, constant))
 
 
@@ -121,18 +121,21 @@ def optimisation(config: TableConfig, steps: int, schedule: Callable[[int, int],
     )
 
 
-def objective(config: TableConfig, features_per_source: float = 1.0) -> Objective:
-    """The objective that the settings name, with the reconstruction term unless its weight is 0.
+def objective(config: TableConfig, sources: NDArray[np.int64], model: JointEmbedding) -> Objective:
+    """The objective that the settings name, with the reconstruction and its anchor unless their weights are 0.
 
     Args:
         config: The settings.
-        features_per_source: Features over source columns: the term's weight is that of a source column's whole error.
+        sources: (p,) index of each feature's source column: the weight is that of a source column's whole error.
+        model: Its decoder knows what the anchor is to read out.
     """
     method = OBJECTIVES[check_choice("objective", config.objective, OBJECTIVES)]
     named = method(config.sim_coeff, config.std_coeff, config.cov_coeff, config.variance_target)
-    if config.reconstruction == 0:
-        return named
-    return named | reconstruction(config.reconstruction * features_per_source)
+    if model.decoder is not None:
+        named = named | reconstruction(config.reconstruction * len(sources) / len(np.unique(sources)))
+    if isinstance(model.decoder, TableDecoder):
+        named = named | anchor(config.anchor, model.decoder.projection, model.decoder.offset)
+    return named
 
 
 def joint_embedding(
@@ -160,13 +163,24 @@ def joint_embedding(
     widths = [_width(encoder, x) for encoder in made]
     heads = [drawn(partial(expander, width, config.expander), generator) for width in widths]
     branches = [Branch(encoder, head) for encoder, head in zip(made, heads, strict=True)]
-    needs = (objective(config) if chosen is None else chosen).needs
+    needs = chosen.needs if chosen else frozenset({"decoder"} if config.reconstruction else ())
     require(needs <= {"decoder"}, "objective", "need no more of a table's branches than a decoder", sorted(needs))
     if not needs:
         return JointEmbedding(branches)
     fix = "Set reconstruction=0, or give encoders of one width."
     require(len(set(widths)) == 1, "encoder", "be modules of one width to share a decoder", widths, fix)
-    return JointEmbedding(branches, drawn(partial(perceptron, widths[0], config.decoder, x.shape[1]), generator))
+    return JointEmbedding(branches, _decoder(config, x, widths[0], generator, anchored=chosen is None))
+
+
+def _decoder(
+    config: TableConfig, x: NDArray[np.float32], width: int, generator: Generator, *, anchored: bool
+) -> nn.Module:
+    if not (anchored and config.anchor):
+        return drawn(partial(perceptron, width, config.decoder, x.shape[1]), generator)
+    projection, offset = map(torch.from_numpy, whitened_pca(x, width))
+    decoder = drawn(lambda: TableDecoder(width, config.decoder, x.shape[1], len(projection)), generator)
+    decoder.aim_at(projection, offset)
+    return decoder
 
 
 def _encoder(config: TableConfig, x: NDArray[np.float32], generator: Generator) -> TableEncoder:

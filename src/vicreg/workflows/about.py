@@ -112,7 +112,7 @@ def config_of(run: Run, about: dict[str, Any]) -> TableConfig:
     try:
         return from_mapping(about.get("settings"))
     except (ValueError, TypeError) as failure:
-        raise runs.damaged(run.config, f"settings of which {failure}") from failure
+        raise runs.damaged(run.config, f"settings of which {str(failure).rstrip('.')}") from failure
 
 
 def read_settings(path: Path) -> TableConfig:
