@@ -374,3 +374,41 @@ def test_hostile_column_names_stay_on_their_line(table, capsys):
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "\x1b" not in err
+
+
+def test_what_is_read_is_never_written_over(table, capsys):
+    fitted()
+    people(30).to_parquet("people.parquet")
+    before = Path("people.parquet").read_bytes()
+    for out, what in (("people.parquet", "the source"), ("runs/people/embeddings.parquet", "the run")):
+        assert run("embed", "runs/people", "people.parquet", "--out", out) == 2
+        assert f"--out must be apart from {what}; got '{out}'" in capsys.readouterr().err
+    assert Path("people.parquet").read_bytes() == before
+
+
+def test_fit_says_what_columns_were_taken_for(table, capsys):
+    people(ROWS).assign(same=1, y=0.5).rename(columns={"secret": "target"}).to_csv("people.csv", index=False)
+    assert run("fit", "people.csv", "--exclude", "kind", *QUICK) == 0
+    said = capsys.readouterr().out
+    assert "Columns taken as number: 'number', 'height', 'target', 'weight'; category: 'city';" in said
+    assert "constant, left out: 'same', 'y'." in said
+    assert "'target' and 'y'" in said or "'target', 'y' is an input like the others" in said
+
+
+def test_an_open_quote_does_not_swallow_rows(table, capsys):
+    Path("quote.csv").write_text('a,b\n1,x\n2,"oops\n3,y\n4,z\n')
+    assert run("fit", "quote.csv", *QUICK) == 2
+    assert "'quote.csv' must close every quoted cell; got a cell that opens with" in capsys.readouterr().err
+    inches = "".join(f'{i},pipe of {i % 3}"\n' for i in range(31))
+    Path("inches.csv").write_text('a,b\n1,"two\nlines, ""quoted"""\n' + inches)
+    assert run("fit", "inches.csv", *QUICK) == 0
+
+
+def test_a_read_only_run_is_judged_all_the_same(table, capsys, monkeypatch):
+    fitted()
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
+    capsys.readouterr()
+    assert run("evaluate", "runs/people") == 0
+    said = capsys.readouterr().out
+    assert "vicreg" in said
+    assert "The scores are not in a file: " in said

@@ -23,6 +23,7 @@ from vicreg.evaluation.baselines import first_components
 from vicreg.functional import PrincipalAxes, principal_axes
 from vicreg.inference import Embedder
 from vicreg.objectives import Objective
+from vicreg.runs import Run
 from vicreg.training.config import LARGEST_SEED, Precision, TableConfig, from_mapping
 from vicreg.training.engine import State
 from vicreg.training.progress import progress
@@ -259,8 +260,14 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
 
         Args:
             folder: A new folder, or one that holds such files, which are replaced.
+
+        Raises:
+            ValueError: The folder is that of a run.
+            OSError: It cannot be written to.
         """
         check_is_fitted(self, "embedder_")
+        fix = "Name another folder."
+        require(not Run(Path(folder)).exists(), repr(str(folder)), "not be the folder of a run", "one", fix)
         self.embedder_.save(folder)
 
     def _config(self) -> TableConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,6 +109,7 @@ def _read_delimited(path: Path, separator: str, wanted: Wanted) -> Frame:
     with _reading(path):
         data = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
     _check_header(path, data, separator)
+    _check_quotes(path, data, separator)
     try:
         with _reading(path):
             table = csv.read_csv(
@@ -144,6 +146,16 @@ def _check_header(path: Path, data: bytes, separator: str) -> None:
             fix = "Convert the file, or give it the other suffix." if other in ",\t" else "Convert the file."
             rule = f"have columns divided by {SEPARATORS[separator]}"
             require(other not in header, _named(path), rule, f"{SEPARATORS[other]} in the header {shown(header)}", fix)
+
+
+def _check_quotes(path: Path, data: bytes, separator: str) -> None:
+    """Every quoted cell ends: an open quote would swallow all rows after it."""
+    if data.count(b'"') % 2 == 0:
+        return
+    start = rb"(?:\A|[\r\n" + re.escape(separator.encode()) + rb"])"
+    opened = re.search(start + b'"', re.sub(start + rb'"(?:[^"]|"")*"', b"", data))
+    got, fix = "a cell that opens with a quotation mark and has none at its end", "Close or double the mark."
+    require(opened is None, _named(path), "close every quoted cell", got, fix)
 
 
 def _read_parquet(path: Path, _: Wanted) -> Frame:

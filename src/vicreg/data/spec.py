@@ -107,6 +107,21 @@ class TableSpec:
                 out[:, first : first + len(column.feature_names)] = column.features(frame.column_at(index))
         return out
 
+    def in_words(self) -> str:
+        """What the columns were taken for, in one line.
+
+        Example:
+            >>> from vicreg.data.frame import as_frame
+            >>> fit_spec(as_frame([[1.0, 5.0], [3.0, 5.0]])).in_words()
+            "Columns taken as number: 'x0'; constant, left out: 'x1'."
+        """
+        by_kind: dict[str, list[str]] = {}
+        for column in self.columns:
+            by_kind.setdefault(column.kind, []).append(column.name)
+        kinds = sorted(by_kind, key=lambda kind: kind == Constant.kind)
+        said = [f"{kind}{', left out' * (kind == Constant.kind)}: {listed(by_kind[kind])}" for kind in kinds]
+        return f"Columns taken as {'; '.join(said)}."
+
     def to_json(self) -> dict[str, Any]:
         """The specification as plain values that JSON can hold, exactly."""
         return {"named": self.named, "columns": [kinds.to_json(column) for column in self.columns]}

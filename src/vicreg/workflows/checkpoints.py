@@ -42,9 +42,13 @@ class Stop:
     patient: bool = False
 
 
+SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
+"""What asks a run to stop; Windows has no SIGHUP."""
+
+
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Turn SIGINT and SIGTERM into :class:`Interrupted`, once training has saved where it stands.
+    """Turn SIGINT, SIGTERM and SIGHUP into :class:`Interrupted`, once training has saved where it stands.
 
     Raises:
         Interrupted: One of them came.
@@ -57,7 +61,7 @@ def stoppable() -> Iterator[Stop]:
             raise KeyboardInterrupt
 
     main = threading.current_thread() is threading.main_thread()  # only it may listen
-    before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM) if main}
+    before = {number: signal.signal(number, heard) for number in SIGNALS if main}
     try:
         yield stop
     except KeyboardInterrupt as stopped:

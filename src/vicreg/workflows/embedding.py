@@ -30,11 +30,20 @@ def embed(folder: Path, source: Path, out: Path, say: Say = print) -> None:
         say: Told in words what was done.
     """
     require(out.suffix == ".parquet", "--out", "name a .parquet file", shown(str(out)))
+    _check_apart(out, source, folder)
     embedder, columns = load(folder), columns_of(Run(folder), read_about(Run(folder)))
     frame = read_table(source, text=embedder.spec.text_names, exact=columns.id)
     z = embedder.transform(frame, ignore=columns.set_aside)
     write_embeddings(out, z, frame, tuple(name for name in columns.id if name in frame.names))
     say(f"Wrote {len(z):,} rows of {z.shape[1]} numbers to {out}.")
+
+
+def _check_apart(out: Path, source: Path, folder: Path) -> None:
+    """What is read is never written over."""
+    place = out.resolve()
+    for what, taken in (("the source", source.resolve()), ("the run", folder.resolve())):
+        apart = place != taken and taken not in place.parents
+        require(apart, "--out", f"be apart from {what}", shown(str(out)), "Name another file.")
 
 
 def write_embeddings(path: Path, z: NDArray[np.float32], frame: Frame, id_columns: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vicreg import runs
-from vicreg._checks import require
+from vicreg._checks import listed, require
 from vicreg.data import Frame, TableSpec, fit_spec, read_table, row_hashes
 from vicreg.evaluation import pca
 from vicreg.inference import Embedder
@@ -113,6 +113,10 @@ def resume(
         return _train_and_judge(run, prepared, callbacks, stop, say)
 
 
+LABEL_NAMES = {"y", "label", "labels", "target", "class"}
+"""Columns of these names are seldom meant as inputs."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Prepared:
     """A run ready to train, and what belongs to it."""
@@ -134,6 +138,10 @@ def _prepare(frame: Frame, columns: Columns, config: TableConfig, say: Say) -> _
     held = f", {split.sum():,} of them held out to judge on" if split.any() else ""
     say(f"{frame.n_rows:,} rows{held}; {len(learnt.names)} input columns.")
     spec = fit_spec(learnt)
+    say(spec.in_words())
+    likely = [] if columns.labels else [name for name in spec.names if name.lower() in LABEL_NAMES]
+    if likely:
+        say(f"{listed(likely)} is an input like the others; if it is a label, name it by --labels or --exclude.")
     x = spec.apply(learnt)
     run = table_run(config, x, spec.sources, table_views(config.views, config.view_rate))
     return _Prepared(run, frame, columns, config, split, spec, x)

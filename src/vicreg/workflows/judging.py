@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +154,14 @@ def _representations(run: Run, embedder: Embedder, x: Features) -> dict[str, NDA
 
 
 def _written(judged: Judged, path: Path) -> Judged:
-    if judged.comparison is not None:
-        rows = judged.comparison.rows()
+    """The same, with its scores in a file; where that cannot be written, with a note."""
+    if judged.comparison is None:
+        return judged
+    rows = judged.comparison.rows()
+    try:
         runs.write_csv(path, list(rows[0]), [list(row.values()) for row in rows])
+    except OSError as failure:
+        return replace(judged, notes=(*judged.notes, f"The scores are not in a file: {failure}"))
     return judged
 
 
