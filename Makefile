@@ -21,6 +21,7 @@ check: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/neighbors.py
 	$(BIN)/python benchmarks/tables.py
 
 .venv/ready: pyproject.toml constraints.txt
