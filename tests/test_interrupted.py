@@ -85,6 +85,7 @@ def test_interrupted_saves_and_resumed_is_bit_identical(whole, capsys, monkeypat
     assert run("fit", *LONG, "--resume") == 2
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_resumes_bit_identically(whole):
     draw = random.Random(0)
     process = started(*LONG)
@@ -110,6 +111,7 @@ def changed(path):
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
+@pytest.mark.slow
 def test_without_labels_the_second_fit_can_be_stopped_and_killed_too(whole, capsys):
     process = started(*UNLABELLED, seconds=0.02)
     wait_for(SECOND.exists, process)
