@@ -263,6 +263,8 @@ def mean_rank(method: str, among: list[str], scores: dict[str, dict[str, float]]
 def worst_against_pca(mine: dict[str, float], theirs: dict[str, float]) -> str:
     """The lowest difference, and where."""
     differences = {name: mine[name] - theirs[name] for name in mine if name in theirs}
+    if not differences:
+        return ""
     where = min(differences, key=differences.get)
     return f"{differences[where]:+.3f} ({where})"
 

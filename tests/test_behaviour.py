@@ -6,6 +6,8 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from vicreg import VICReg
 
@@ -29,7 +31,7 @@ def test_digits_have_better_neighbours_than_in_pca(seed):
     X, y = load_digits(return_X_y=True)
     train, test, y_train, y_test = train_test_split(X, y, test_size=0.25, random_state=seed, stratify=y)
     model = VICReg(n_components=8, random_state=seed).fit(train)
-    pca = PCA(8).fit(train)
+    pca = make_pipeline(StandardScaler(), PCA(8)).fit(train)  # of the columns as the networks get them: standardised
 
     def accuracy(transform):
         probe = KNeighborsClassifier().fit(transform(train), y_train)
