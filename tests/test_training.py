@@ -9,12 +9,14 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.decomposition import PCA
 
 from vicreg.loss import VICRegLoss
+from vicreg.objectives import Outputs, anchor
 from vicreg.training.config import TableConfig, from_mapping, to_mapping
 from vicreg.training.engine import Order, device_of, every_row, full_batches
 from vicreg.training.optim import one_cycle, parameter_groups
-from vicreg.training.table import one_pass, table_run
+from vicreg.training.table import one_pass, table_run, whitened_pca
 from vicreg.views import table_views
 
 
@@ -264,3 +266,23 @@ def test_a_copied_run_goes_on_apart():
     assert not torch.equal(state.model.encoder.linear.weight, one.model.encoder.linear.weight)
     again = one_pass(state, config, x, np.arange(5), views).train()
     assert torch.equal(again.terms[:16], one.terms[:16])
+
+
+def test_the_anchor_asks_a_linear_read_out_for_whitened_pca():
+    """Against scikit-learn's whitened scores: an exact read-out costs nothing, a shifted one its shift squared."""
+    x = (np.random.default_rng(0).normal(size=(60, 4)) * [1, 2, 3, 4]).astype(np.float32)
+    projection, offset = map(torch.from_numpy, whitened_pca(x, 2))
+    scores = torch.from_numpy(PCA(2, whiten=True).fit_transform(x))
+    signs = torch.sign((scores * (torch.from_numpy(x) @ projection.T + offset)).sum(0))
+    rows = torch.from_numpy(x)
+    objective = anchor(3.0, projection, offset)
+    for shift in (0.0, 2.0):
+        decoded = torch.cat((torch.full_like(rows, 7.0), (scores * signs + shift).float()), dim=1)
+        total, _ = objective(Outputs(x=(rows,) * 2, h=(rows,) * 2, z=(rows,) * 2, decoded=(decoded,) * 2))
+        assert float(total) == pytest.approx(3 * shift**2, abs=1e-5)
+
+
+def test_the_anchor_is_part_of_the_default_and_goes_with_the_reconstruction():
+    assert "anchor" in small()[2].train().names
+    assert "anchor" not in small(anchor=0.0)[2].train().names
+    assert {"anchor", "reconstruction"}.isdisjoint(small(reconstruction=0.0)[2].train().names)

@@ -231,4 +231,4 @@ def vicreg_loss(*views: Tensor, n_large: int | None = None, **settings: Unpack[S
         >>> vicreg_loss(z, z + 1.0, convention="paper").item()     # 25 * 2 + 25 * (0 + 0) + 1 * (16 + 16)
         82.0
     """
-    return VICRegLoss(**settings)(*views, n_large=n_large)  # type: ignore[no-any-return]
+    return VICRegLoss(**settings)(*views, n_large=n_large)  # type: ignore[no-any-return]  # Module is untyped

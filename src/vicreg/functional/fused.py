@@ -119,7 +119,7 @@ def evaluate(formula: Formula, views: Sequence[Tensor], names: Sequence[str] = (
     _check_views(formula, views, names or [f"z_{suffix(i)}" for i in range(len(views))])
     wanted = tuple(z.requires_grad and torch.is_grad_enabled() for z in views)
     if any(wanted):
-        total, *terms = _Fused.apply(formula, wanted, *views)  # type: ignore[no-untyped-call]
+        total, *terms = _Fused.apply(formula, wanted, *views)  # type: ignore[no-untyped-call]  # torch's
     else:
         (total, *terms), _ = _compute(formula, wanted, views)
     invariance = None if formula.invariance is None else terms.pop(0)
@@ -307,7 +307,7 @@ def _products_as_asked(device: str, precision: Precision) -> Iterator[None]:
     That setting is the whole process's, so it is changed only where it differs from what is asked: with PyTorch's own,
     threads do not meet. Under ``torch.compile`` it cannot be read; there it stays as it is.
     """
-    backend = torch.backends.cuda.matmul if device == "cuda" else torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    backend = torch.backends.cuda.matmul if device == "cuda" else torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # in no stub
     cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     with torch.autocast(device, enabled=False) if cast else nullcontext():
         if torch.compiler.is_compiling():
