@@ -7,10 +7,9 @@ from functools import partial
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from vicreg.functional import terms
-from vicreg.functional.fused import evaluate
+from vicreg.functional.fused import checked
 from vicreg.loss import VICRegLoss
 from vicreg.objectives import OBJECTIVES, Objective, Outputs, Term, mean_squared_error, reconstruction, vicreg
 from vicreg.objectives import objective as module
@@ -112,7 +111,7 @@ def test_terms_on_several_fields_join():
 def test_the_three_terms_are_evaluated_together(monkeypatch):
     calls = []
     monkeypatch.setattr(
-        module, "evaluate", lambda formula, views, names: calls.append(names) or evaluate(formula, views, names)
+        module, "checked", lambda formula, views, names: calls.append(names) or checked(formula, views, names)
     )
     regularised()(made())
     assert calls == [["z_a", "z_b"], ["h_a", "h_b"]]
@@ -246,10 +245,3 @@ def test_reconstruction_is_in_float32_at_least():
 def test_messages(call, error, match):
     with pytest.raises(error, match=match):
         call()
-
-
-def test_several_processes_are_refused(monkeypatch):
-    monkeypatch.setattr(dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(dist, "get_world_size", lambda group=None: 2)
-    with pytest.raises(NotImplementedError, match=r"process_group must be None; got 'default' of 2 processes"):
-        vicreg()(made())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
+from typing import Any, TypedDict, Unpack, get_args
 
 from torch import Tensor, nn
 
 from vicreg._checks import check_choice, check_number, message, require, shown
-from vicreg.distributed import ProcessGroup, refuse_several
-from vicreg.functional.fused import Evaluated, Formula, Precision, evaluate
+from vicreg.distributed import ProcessGroup, Reduction, Share, common_batch
+from vicreg.functional.fused import Evaluated, Formula, checked, evaluate
+from vicreg.functional.moments import Precision
 from vicreg.functional.terms import (
     CONVENTIONS,
     Convention,
@@ -20,8 +21,6 @@ from vicreg.functional.terms import (
     per_view,
     suffix,
 )
-
-Reduction: TypeAlias = Literal["mean", "sum"]
 
 
 class VICRegLoss(nn.Module):
@@ -111,7 +110,7 @@ class VICRegLoss(nn.Module):
         require(
             process_group is None or process_group == "default" or not isinstance(process_group, (str, bool, int)),
             "process_group",
-            "be a process group, 'default' or None",
+            "be a process group that this process is in, 'default' or None",
             shown(process_group),
         )
         self.process_group = process_group
@@ -134,7 +133,6 @@ class VICRegLoss(nn.Module):
         Raises:
             TypeError: A view is no floating tensor, or types differ.
             ValueError: There are fewer than two views or rows, or shapes or devices differ.
-            NotImplementedError: ``process_group`` has several processes.
         """
         return self._evaluate(views, n_large).total
 
@@ -164,13 +162,18 @@ class VICRegLoss(nn.Module):
         return named | {"total": evaluated.total}
 
     def _evaluate(self, views: tuple[Tensor, ...], n_large: int | None) -> Evaluated:
-        count = len(views)
+        def share() -> tuple[Formula, Share]:
+            return checked(self._formula(len(views), n_large), views)
+
+        formula, batch = common_batch(self.process_group, share, equal_rows=self.equal_rows)
+        return evaluate(formula, views, batch=batch, lift=batch.lift(self.gradient_reduction))
+
+    def _formula(self, count: int, n_large: int | None) -> Formula:
         if count < 2:
             raise ValueError(message("VICRegLoss", "be called on two or more views", count))
-        refuse_several(self.process_group)
         per, half = CONVENTIONS[self.convention]
         scale = 2 / count
-        formula = Formula(
+        return Formula(
             invariance=self.sim_coeff,
             variance=tuple(half * scale * w for w in per_view("std_coeff", self.std_coeff, count)),
             covariance=tuple(scale * w for w in per_view("cov_coeff", self.cov_coeff, count)),
@@ -182,7 +185,6 @@ class VICRegLoss(nn.Module):
             precision=self.matmul_precision,
             n_large=n_large,
         )
-        return evaluate(formula, views)
 
     def extra_repr(self) -> str:
         """The coefficients, the target, the convention, and what differs from the defaults."""
@@ -223,7 +225,6 @@ def vicreg_loss(*views: Tensor, n_large: int | None = None, **settings: Unpack[S
     Raises:
         TypeError: A view is no floating tensor, types differ, or there is no such setting.
         ValueError: A setting, a shape, a device or the number of views or rows is wrong.
-        NotImplementedError: ``process_group`` has several processes.
 
     Example:
         >>> import torch

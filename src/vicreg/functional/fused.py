@@ -25,20 +25,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor
 
 from vicreg._checks import check_choice, check_integer, message
+from vicreg.distributed import Batch, Share, common_batch
+from vicreg.functional.moments import Precision, off_diagonal, sum_of_squares
 from vicreg.functional.terms import Estimator, Per, VarianceForm, check_embedding, per_view, suffix, widened
-
-Precision: TypeAlias = Literal["highest", "high", "medium"]
 
 CHOICES = {"per": Per, "form": VarianceForm, "estimator": Estimator, "precision": Precision}
 
-# Entries of the matrices that several locations of (n, t, d) inputs may take up together: 64 MiB in float32.
-LARGEST_STACK = 2**24
+# Entries that the products of several locations of (n, t, d) inputs may take up together: 64 MiB in float32.
+MOST_ENTRIES = 2**24
+
+# Entries that are squared together: few enough to stay near the processor.
+FEW_ENTRIES = 2**19
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,10 @@ class Formula:
             if getattr(self, name) not in get_args(kind):
                 check_choice(name, getattr(self, name), get_args(kind))
 
+    def target_of(self, view: int) -> float:
+        """The variance term's target for a view."""
+        return self.target[view] if isinstance(self.target, tuple) else self.target
+
 
 class Evaluated(NamedTuple):
     """The weighted total, with its graph, and the unweighted terms, without one; None or empty where not asked for."""
@@ -89,7 +96,9 @@ class Evaluated(NamedTuple):
     covariance: tuple[Tensor, ...]
 
 
-def evaluate(formula: Formula, views: Sequence[Tensor], names: Sequence[str] = ()) -> Evaluated:
+def evaluate(
+    formula: Formula, views: Sequence[Tensor], names: Sequence[str] = (), batch: Batch | None = None, lift: float = 1.0
+) -> Evaluated:
     """Compute the terms of ``formula`` on the views and, where a view needs it, the gradient of their weighted sum.
 
     Args:
@@ -97,9 +106,12 @@ def evaluate(formula: Formula, views: Sequence[Tensor], names: Sequence[str] = (
         views: Embeddings of each view, (n, d) or (n, t, d), of one type, device and number of rows. They may differ in
             width where the invariance has no weight (None or 0); then it has no value either.
         names: What error messages call the views; ``z_a``, ``z_b``, ... by default.
+        batch: The global batch that several processes have agreed on, of which ``views`` has this process's rows; they
+            have been checked then. By default ``views`` are the batch.
+        lift: What the gradient is multiplied by, to make up for what is done with parameter gradients afterwards.
 
     Returns:
-        The total and the terms, as 0-dimensional tensors.
+        The total and the terms, as 0-dimensional tensors; they are those of the batch, on every process.
 
     Raises:
         TypeError: A view is no floating tensor, or the views are of different types.
@@ -114,67 +126,103 @@ def evaluate(formula: Formula, views: Sequence[Tensor], names: Sequence[str] = (
         >>> evaluated.total.item(), evaluated.invariance.item(), [c.item() for c in evaluated.covariance]
         (57.0, 1.0, [16.0, 16.0])
     """
-    if not formula.invariance and any(z.shape != views[0].shape for z in views[1:]):
-        formula = replace(formula, invariance=None)
-    _check_views(formula, views, names or [f"z_{suffix(i)}" for i in range(len(views))])
+    if batch is None:
+        formula, batch = common_batch(None, lambda: checked(formula, views, names))
     wanted = tuple(z.requires_grad and torch.is_grad_enabled() for z in views)
     if any(wanted):
-        total, *terms = _Fused.apply(formula, wanted, *views)  # type: ignore[no-untyped-call]  # torch's
+        total, *terms = _Fused.apply(formula, batch, lift, wanted, *views)  # type: ignore[no-untyped-call]  # torch's
     else:
-        (total, *terms), _ = _compute(formula, wanted, views)
+        (total, *terms), _ = _compute(formula, batch, wanted, views)
     invariance = None if formula.invariance is None else terms.pop(0)
     split = 0 if formula.variance is None else len(views)
     return Evaluated(total, invariance, tuple(terms[:split]), tuple(terms[split:]))
 
 
+def checked(formula: Formula, views: Sequence[Tensor], names: Sequence[str] = ()) -> tuple[Formula, Share]:
+    """What :func:`evaluate` does with these views, if they are in order.
+
+    Args:
+        formula: As there.
+        views: As there; on one of several processes there may be any number of rows.
+        names: As there.
+
+    Returns:
+        The formula, less an invariance of no weight between views of different widths; and what these views are of a
+        batch, for :func:`vicreg.distributed.common_batch`.
+
+    Raises:
+        TypeError: As there.
+        ValueError: As there.
+    """
+    names = names or [f"z_{suffix(i)}" for i in range(len(views))]
+    if not formula.invariance and any(z.shape != views[0].shape for z in views[1:]):
+        formula = replace(formula, invariance=None)
+    _check_views(formula, views, names)
+    moments = formula.variance is not None or formula.covariance is not None
+    least = 4 if formula.covariance is not None and formula.estimator == "unbiased" else 1 + moments
+
+    def traits() -> list[str]:
+        widths = [", ".join(["n", *map(str, z.shape[1:])]) for z in views]
+        kinds = [f"{name} ({width}) of {z.dtype}" for name, width, z in zip(names, widths, views, strict=True)]
+        return [f"{len(views)} views", *kinds, *(f"{name}={value!r}" for name, value in vars(formula).items())]
+
+    return formula, Share(names[0], len(views[0]), least, traits)
+
+
 class _Fused(torch.autograd.Function):
-    """Forms the gradient in the forward pass; backward only scales it."""
+    """Forms the gradient in the forward pass; backward only scales it, and asks no other process."""
 
     @staticmethod
-    def forward(ctx: Any, formula: Formula, wanted: tuple[bool, ...], *views: Tensor) -> tuple[Tensor, ...]:
-        values, gradients = _compute(formula, wanted, views)
+    def forward(
+        ctx: Any, formula: Formula, batch: Batch, lift: float, wanted: tuple[bool, ...], *views: Tensor
+    ) -> tuple[Tensor, ...]:
+        values, gradients = _compute(formula, batch, wanted, views)
         # In the statistics' type until the incoming gradient is in: a loss scale is there to lift small
         # gradients into float16's range, which they would not survive without it.
         ctx.save_for_backward(*gradients)
         ctx.types = [z.dtype for z in views]
+        ctx.lift = lift
+        ctx.set_materialize_grads(False)  # the terms have none: no zeros for them
         ctx.mark_non_differentiable(*values[1:])
         return values
 
     @staticmethod
-    def backward(ctx: Any, incoming: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, incoming: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             rule = "be differentiated once only"
             fix = "The terms in vicreg.functional.terms can be differentiated any number of times."
             raise RuntimeError(message("The fused loss", rule, "create_graph=True", fix))
-        scaled = [
-            None if gradient is None else (gradient * incoming).to(dtype)
-            for gradient, dtype in zip(ctx.saved_tensors, ctx.types, strict=True)
-        ]
-        return None, None, *scaled
+        gradients = [None] * len(ctx.types) if incoming is None else ctx.saved_tensors
+        if incoming is not None and not _is_one(incoming * ctx.lift):
+            gradients = [None if one is None else one * (incoming * ctx.lift) for one in gradients]
+        cast = [None if one is None else one.to(dtype) for one, dtype in zip(gradients, ctx.types, strict=True)]
+        return None, None, None, None, *cast
+
+
+def _is_one(scale: Tensor) -> bool:
+    """Whether it is known to be 1, as it is in most loops; on a device that would have to be waited for, it is not."""
+    return not torch.compiler.is_compiling() and scale.device.type == "cpu" and scale.item() == 1
 
 
 def _compute(
-    formula: Formula, wanted: tuple[bool, ...], views: Sequence[Tensor]
+    formula: Formula, batch: Batch, wanted: tuple[bool, ...], views: Sequence[Tensor]
 ) -> tuple[tuple[Tensor, ...], list[Tensor | None]]:
     """The total and the terms, in the order of ``Evaluated``, and the gradient of the total by each wanted view."""
+    located = [widened(z)[None] if z.ndim == 2 else widened(z).movedim(1, 0) for z in views]  # (t, n, d)
     weighted: list[tuple[float, Tensor]] = []
     with _products_as_asked(views[0].device.type, formula.precision):
-        located = [widened(z)[None] if z.ndim == 2 else widened(z).movedim(1, 0) for z in views]  # (t, n, d)
+        gradients: list[Tensor | None] = []
         if formula.invariance is not None:
-            value, gradients = _invariance(located, wanted, formula.invariance, formula)
+            value, gradients = _invariance(located, wanted, formula.invariance, formula, batch)
             weighted.append((formula.invariance, value))
         if not formula.invariance:
             gradients = [torch.zeros_like(x) if want else None for x, want in zip(located, wanted, strict=True)]
         if formula.variance is not None or formula.covariance is not None:
-            located = [_centred(x) for x in located]
-        squares = [x.square().sum(dim=-2, keepdim=True) for x in located]
-        targets = per_view("variance_target", formula.target, len(views))
-        for i, weight in enumerate(formula.variance or ()):
-            value = _variance(located[i], squares[i], gradients[i], weight, targets[i], formula)
-            weighted.append((weight, value))
-        for i, weight in enumerate(formula.covariance or ()):
-            weighted.append((weight, _covariance(located[i], squares[i], gradients[i], weight, formula)))
-    total = squares[0].new_zeros(())
+            # One view after the other, so that one centred copy is in memory at a time.
+            found = [_moments(x, gradients[i], i, formula, batch) for i, x in enumerate(located)]
+            for weights, values in zip((formula.variance, formula.covariance), zip(*found, strict=True), strict=True):
+                weighted += zip(weights or (), values, strict=False)
+    total = located[0].new_zeros(())
     for weight, value in weighted:
         if weight:  # what has no weight must not make the total NaN where it is infinite
             total.add_(value, alpha=weight)
@@ -184,120 +232,111 @@ def _compute(
 
 
 def _invariance(
-    views: list[Tensor], wanted: tuple[bool, ...], weight: float, formula: Formula
+    views: list[Tensor], wanted: tuple[bool, ...], weight: float, formula: Formula, batch: Batch
 ) -> tuple[Tensor, list[Tensor | None]]:
     """The invariance term: the mean over the pairs of views; and each wanted view's weighted gradient.
 
     Linear in the number of views V, by way of the mean m of the first n_large: with r_i = x_i - m, the squared
     distances of all pairs that count add up to V sum_large r_i^2 + n_large sum_small r_j^2, where nothing cancels.
     """
-    entries = views[0].numel() // (1 if formula.per == "element" else views[0].shape[-1])
+    t, _, d = views[0].shape
+    entries = t * batch.n * (d if formula.per == "element" else 1)
     if len(views) == 2:
         gap = views[0] - views[1]
-        slope = 2 * weight / entries
-        signed = zip((slope, -slope), wanted, strict=True)
-        return gap.square().sum() / entries, [gap * sign if want else None for sign, want in signed]
+        value = sum_of_squares(gap) / entries
+        gap.mul_(2 * weight / entries)
+        return batch.sum_(value), [gap if wanted[0] else None, -gap if wanted[1] else None]
     large = formula.n_large or len(views)
-    small = len(views) - large
-    entries *= large * (large - 1) // 2 + large * small
+    entries *= large * (large - 1) // 2 + large * (len(views) - large)
     middle = torch.stack(views[:large]).mean(dim=0)
     gaps = [x - middle for x in views]
-    factors = [len(views)] * large + [large] * small
-    total = torch.stack([gap.square().sum() * (f / entries) for gap, f in zip(gaps, factors, strict=True)]).sum()
+    factors = [len(views)] * large + [large] * (len(views) - large)
+    parts = [sum_of_squares(gap) * (factor / entries) for gap, factor in zip(gaps, factors, strict=True)]
     slope = 2 * weight / entries
     drift = sum(gaps[large:], torch.zeros_like(middle))
-    gradients = [(gap * len(views) - drift) * slope for gap in gaps[:large]]
-    gradients += [gap * (large * slope) for gap in gaps[large:]]
-    return total, [g if want else None for g, want in zip(gradients, wanted, strict=True)]
+    gradients = [gap.mul_(factor * slope) for gap, factor in zip(gaps, factors, strict=True)]
+    for gradient in gradients[:large]:
+        gradient.sub_(drift, alpha=slope)
+    return batch.sum_(torch.stack(parts).sum()), [
+        g if want else None for g, want in zip(gradients, wanted, strict=True)
+    ]
 
 
-def _centred(x: Tensor) -> Tensor:
-    """``x`` less its mean over the rows, twice: one pass leaves the rounding error of a mean far above the spread."""
-    x = x - x.mean(dim=-2, keepdim=True)
-    return x.sub_(x.mean(dim=-2, keepdim=True))
+def _moments(
+    x: Tensor, gradient: Tensor | None, view: int, formula: Formula, batch: Batch
+) -> tuple[Tensor | None, Tensor | None]:
+    """The variance and the covariance term of a view; their weighted gradient is added to ``gradient``."""
+    x = _centred(x, batch)
+    squares = batch.sum_(_column_squares(x))
+    hinge = covariance = None
+    if formula.variance is not None:
+        hinge = _variance(x, squares, gradient, view, formula, batch)
+    if formula.covariance is not None:
+        covariance = _covariance(x, squares, gradient, formula.covariance[view], formula, batch)
+    return hinge, covariance
 
 
-def _variance(
-    x: Tensor, squares: Tensor, gradient: Tensor | None, weight: float, target: float, formula: Formula
-) -> Tensor:
-    """The variance term; its weighted gradient is added to ``gradient``."""
-    n = x.shape[-2]
-    var = squares / (n - 1)
+def _centred(x: Tensor, batch: Batch) -> Tensor:
+    """``x`` less its mean over the batch, twice: one pass leaves the rounding error of a mean far above the spread."""
+    x = x - batch.mean(x)
+    return x.sub_(batch.mean(x))
+
+
+def _column_squares(x: Tensor) -> Tensor:
+    """Sums of squares over the rows, a few rows at a time: no second matrix."""
+    if x.numel() <= FEW_ENTRIES:
+        return x.square().sum(dim=-2, keepdim=True)
+    few = max(1, FEW_ENTRIES // (x.shape[0] * x.shape[-1]))
+    parts = torch.split(x, few, dim=-2)
+    return torch.stack([rows.square().sum(dim=-2, keepdim=True) for rows in parts]).sum(dim=0)
+
+
+def _variance(x: Tensor, squares: Tensor, gradient: Tensor | None, view: int, formula: Formula, batch: Batch) -> Tensor:
+    weight = cast(Sequence[float], formula.variance)[view]
+    var = squares / (batch.n - 1)
     spread = (var + formula.eps).sqrt_() if formula.form == "std" else var
-    hinge = torch.relu(target - spread)
+    hinge = torch.relu(formula.target_of(view) - spread)
     if gradient is not None and weight:
         slope = hinge > 0
         slope = slope / spread if formula.form == "std" else slope * 2.0
-        gradient.addcmul_(x, slope, value=-weight / (squares.numel() * (n - 1)))
+        gradient.addcmul_(x, slope, value=-weight / (squares.numel() * (batch.n - 1)))
     return hinge.mean()
 
 
-def _covariance(x: Tensor, squares: Tensor, gradient: Tensor | None, weight: float, formula: Formula) -> Tensor:
-    """The covariance term; its weighted gradient is added to ``gradient``."""
-    t, n, d = x.shape
+def _covariance(
+    x: Tensor, squares: Tensor, gradient: Tensor | None, weight: float, formula: Formula, batch: Batch
+) -> Tensor:
+    t, _, d = x.shape
+    n = batch.n
     unbiased = formula.estimator == "unbiased"
     scale = 1 / (t * d * (n * (n - 3) if unbiased else (n - 1) ** 2))
     slope = 4 * weight * scale
     gradient = gradient if weight else None
-    together = max(1, LARGEST_STACK // min(n, d) ** 2)  # locations at once
+    together = max(1, MOST_ENTRIES // min(n, d) ** 2)  # locations at once
     parts = [(x, squares, gradient)]
     if t > together:
         slices = [slice(i, i + together) for i in range(0, t, together)]
         parts = [(x[i], squares[i], None if gradient is None else gradient[i]) for i in slices]
-    values = [_off_diagonal(*part, slope, formula.precision) for part in parts]
+    values = [off_diagonal(*part, slope, formula.precision, batch) for part in parts]
     off = sum(values[1:], values[0])
     if unbiased:
-        off = off + _correction(x, squares, gradient, slope)
+        off = off + _correction(x, squares, gradient, slope, batch)
     return off * scale
 
 
-def _off_diagonal(x: Tensor, squares: Tensor, gradient: Tensor | None, slope: float, precision: Precision) -> Tensor:
-    """Sum of the squared off-diagonal entries of Zc^T Zc; ``slope`` / 4 times its gradient is added to ``gradient``."""
-    n, d = x.shape[-2:]
-    if d <= n:
-        moments = _product(x.mT, x, precision)
-        moments.diagonal(dim1=-2, dim2=-1).zero_()
-        if gradient is not None:
-            _add_product(gradient, x, moments, slope, precision)
-        return _sum_of_squares(moments)
-    gram = _product(x, x.mT, precision)
-    if gradient is not None:
-        gradient.addcmul_(x, squares, value=-slope)
-        _add_product(gradient, gram, x, slope, precision)
-    return _sum_of_squares(gram) - squares.square().sum()
-
-
-def _correction(x: Tensor, squares: Tensor, gradient: Tensor | None, slope: float) -> Tensor:
+def _correction(x: Tensor, squares: Tensor, gradient: Tensor | None, slope: float, batch: Batch) -> Tensor:
     """What the U-statistic of order 4 adds to the sum of squared off-diagonal entries (see ``terms.covariance``)."""
-    n = x.shape[-2]
+    n = batch.n
     energy = x.square()
     rows = energy.sum(dim=-1, keepdim=True)
     columns = squares.sum(dim=-1, keepdim=True)
     pairs = columns.square().sum() - squares.square().sum()
-    fourth = rows.square().sum() - energy.square().sum()
+    fourth = batch.sum_(rows.square().sum() - energy.square().sum())
+    pull = x * ((columns - squares) / (n - 1) - n * (rows - energy))
+    pull.sub_(batch.mean(pull))
     if gradient is not None:
-        pull = x * ((columns - squares) / (n - 1) - n * (rows - energy))
-        gradient.add_(pull.sub_(pull.mean(dim=-2, keepdim=True)), alpha=slope / (n - 2))
+        gradient.add_(pull, alpha=slope / (n - 2))
     return (pairs / (n - 1) - n * fourth) / (n - 2)
-
-
-def _sum_of_squares(matrices: Tensor) -> Tensor:
-    """Row by row: no second matrix, and none of the 1e-3 by which one long float32 sum of squares can be off."""
-    norms: Tensor = torch.linalg.vector_norm(matrices, dim=-1)
-    return norms.square().sum()
-
-
-def _product(left: Tensor, right: Tensor, precision: Precision) -> Tensor:
-    if precision == "medium" and left.dtype == torch.float32:
-        return (left.bfloat16() @ right.bfloat16()).float()
-    return left @ right
-
-
-def _add_product(total: Tensor, left: Tensor, right: Tensor, factor: float, precision: Precision) -> None:
-    if precision == "medium" and left.dtype == torch.float32:
-        total.add_(_product(left, right, precision), alpha=factor)
-    else:
-        total.baddbmm_(left, right, alpha=factor)
 
 
 @contextmanager
@@ -330,11 +369,10 @@ def _check_views(formula: Formula, views: Sequence[Tensor], names: Sequence[str]
         check_integer("n_large", formula.n_large, 1, len(views))
     if len(views) < 1 + (formula.invariance is not None):
         raise ValueError(message("An invariance term", "have two or more views", len(views)))
-    moments = formula.variance is not None or formula.covariance is not None
-    least = 4 if formula.covariance is not None and formula.estimator == "unbiased" else 1 + moments
+    per_view("variance_target", formula.target, len(views))
     first = views[0]
     for name, z in zip(names, views, strict=True):
-        check_embedding(name, z, least)
+        check_embedding(name, z, least=0)
         what = f"{names[0]} and {name}"
         if z.dtype != first.dtype:
             raise TypeError(message(what, "have the same type", f"{first.dtype} and {z.dtype}"))

@@ -95,7 +95,7 @@ def check_embedding(name: str, z: Tensor, least: int = 1) -> None:
     if shape[0] < least:
         fix = "Statistics over a batch need several rows." if least > 1 else ""
         raise ValueError(message(name, f"have at least {least} rows", f"shape {shape}", fix))
-    if 0 in shape:
+    if 0 in shape[1:]:
         raise ValueError(message(name, "have no empty dimension", f"shape {shape}"))
 
 

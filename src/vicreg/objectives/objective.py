@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from vicreg._checks import check_choice, check_number, listed, message, require, shown
-from vicreg.distributed import refuse_several
+from vicreg.distributed import Share, common_batch
 from vicreg.functional import terms
-from vicreg.functional.fused import Formula, evaluate
+from vicreg.functional.fused import Formula, checked, evaluate
 from vicreg.functional.terms import per_view, suffix
 
 Views: TypeAlias = tuple[Tensor, ...]
@@ -198,7 +198,6 @@ class Objective(Mapping[str, Term]):
         Raises:
             TypeError: A view is no floating tensor, or types differ.
             ValueError: A field that a term acts on is missing, or shapes or devices do not suit it.
-            NotImplementedError: There are several processes.
         """
         totals: list[Tensor] = []
         values: dict[str, dict[str, Tensor]] = {name: {} for name in self}
@@ -229,16 +228,20 @@ class Objective(Mapping[str, Term]):
 
     def _together(self, names: Mapping[str, str], outputs: Outputs) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
         """The weighted total of the terms of one group, and their values, in one computation."""
-        refuse_several("default")
         some = next(iter(names.values()))
         on = str(self[some].on)
         views = _views(some, on, outputs)
-        settings: dict[str, Any] = {}
-        for kind, name in names.items():
-            weight = self[name].weight
-            scaled = tuple(w * 2 / len(views) for w in per_view(f"Weight of {shown(name)}", weight, len(views)))
-            settings |= {kind: weight if kind == "invariance" else scaled} | self[name].options
-        found = evaluate(Formula(**settings), views, [f"{on}_{suffix(i)}" for i in range(len(views))])
+
+        def share() -> tuple[Formula, Share]:
+            settings: dict[str, Any] = {}
+            for kind, name in names.items():
+                weight = self[name].weight
+                scaled = tuple(w * 2 / len(views) for w in per_view(f"Weight of {shown(name)}", weight, len(views)))
+                settings |= {kind: weight if kind == "invariance" else scaled} | self[name].options
+            return checked(Formula(**settings), views, [f"{on}_{suffix(i)}" for i in range(len(views))])
+
+        formula, batch = common_batch("default", share)
+        found = evaluate(formula, views, batch=batch, lift=batch.lift("mean"))
         values: dict[str, dict[str, Tensor]] = {}
         for kind, name in names.items():
             value = getattr(found, kind)
