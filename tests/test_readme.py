@@ -1,4 +1,4 @@
-"""The README's blocks run."""
+"""The README's blocks run, and those of pages that have some."""
 
 import re
 import shutil
@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
@@ -27,6 +27,15 @@ def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "vicreg" in out
     assert namespace["Z"].shape == namespace["Z_again"].shape == (89, 4)
+
+
+@pytest.mark.parametrize("page", ["accumulate.md"])
+def test_python_blocks_of_a_page_run_in_order(page):
+    namespace: dict[str, object] = {}
+    found = blocks("python", (ROOT / "docs" / page).read_text())
+    assert len(found) > 0
+    for block in found:
+        exec(compile(block, page, "exec"), namespace)  # noqa: S102  # our own pages
 
 
 def shell_lines():

@@ -70,6 +70,8 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         steps: Optimiser steps.
         epochs: Passes over the rows, in place of steps.
         batch_size: Rows per step; all rows where there are fewer.
+        accumulate: Micro-batches that a step's rows are cut into where memory is short. The loss stays that of all the
+            step's rows; batch norm sees micro-batches.
         learning_rate: Highest learning rate of the one-cycle schedule.
         weight_decay: AdamW's.
         precision: Arithmetic of the networks: ``32-true``, ``bf16-mixed`` or, on a GPU, ``16-mixed``.
@@ -114,6 +116,7 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         steps: int = 1200,
         epochs: int | None = None,
         batch_size: int = 256,
+        accumulate: int = 1,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
         precision: Precision = "32-true",
@@ -140,6 +143,7 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         self.steps = steps
         self.epochs = epochs
         self.batch_size = batch_size
+        self.accumulate = accumulate
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.precision = precision

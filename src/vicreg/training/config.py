@@ -45,6 +45,9 @@ class TableConfig:
         steps: Optimiser steps.
         epochs: Passes over the rows, in place of steps.
         batch_size: Rows per step; all rows where there are fewer.
+        accumulate: Micro-batches that a step's rows are cut into, to pass through the networks one at a time. The loss
+            and its gradient stay those of all the step's rows; batch norm in the networks sees micro-batches. A
+            batch that is too small for two rows in each is cut into fewer.
         learning_rate: AdamW's highest learning rate, of a one-cycle schedule.
         weight_decay: AdamW's weight decay.
         precision: Arithmetic of the networks; the loss is always at least float32. 16-mixed needs a GPU.
@@ -71,6 +74,7 @@ class TableConfig:
     steps: int = 1200
     epochs: int | None = None
     batch_size: int = 256
+    accumulate: int = 1
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     precision: Precision = "32-true"
@@ -101,9 +105,11 @@ class TableConfig:
         for name in ("encoder", "expander", "decoder"):
             for width in getattr(self, name):
                 check_integer(f"each width in {name}", width, 1)
-        for name, least in (("n_components", 1), ("steps", 1), ("epochs", 1), ("batch_size", 2)):
+        for name, least in (("n_components", 1), ("steps", 1), ("epochs", 1), ("batch_size", 2), ("accumulate", 1)):
             if getattr(self, name) is not None:
                 check_integer(name, getattr(self, name), least)
+        rule, fix = f"be at most half of batch_size = {self.batch_size}", "Batch norm needs two rows in a micro-batch."
+        require(2 * self.accumulate <= self.batch_size, "accumulate", rule, self.accumulate, fix)
         check_integer("seed", self.seed, 0, LARGEST_SEED)
         check_device(self.device)
         return self

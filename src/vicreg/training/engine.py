@@ -9,12 +9,13 @@ from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from vicreg._checks import message, require, shown
-from vicreg.networks import JointEmbedding
+from vicreg.networks import Joint, JointEmbedding
 from vicreg.objectives import Objective, Outputs
+from vicreg.training.accumulate import accumulate
 from vicreg.training.config import Precision, check_device
 from vicreg.training.optim import one_cycle, parameter_groups
 
@@ -172,7 +173,10 @@ STEPS_BETWEEN_CHECKS = 100
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How the loop steps: how often, on how many samples, how fast, in which arithmetic, from which seed."""
+    """How the loop steps: how often, on how many samples, how fast, in which arithmetic, from which seed.
+
+    ``accumulate`` micro-batches make up a batch; fewer where that would leave one less than two samples.
+    """
 
     steps: int
     batch_size: int
@@ -181,6 +185,7 @@ class Optimisation:
     precision: Precision
     seed: int
     schedule: Callable[[int, int], float] = one_cycle
+    accumulate: int = 1
 
 
 def device_of(name: str) -> torch.device:
@@ -261,11 +266,9 @@ def train(
         batch = source.batch(state.order.next())
         for group in optimizer.param_groups:
             group["lr"] = how.learning_rate * how.schedule(state.step, state.steps)
-        joint = module([view(batch, state.generator) for view in views])
-        outputs = Outputs(x=(batch.x,) * len(views), h=joint.h, z=joint.z, decoded=joint.decoded)
-        total, terms = objective(outputs)
         optimizer.zero_grad(set_to_none=True)
-        fabric.backward(total)
+        drawn = [view(batch, state.generator) for view in views]
+        total, terms = _learn_from(batch.x, drawn, fabric, module, objective, how.accumulate)
         optimizer.step()
         _record(state, {**terms, "total": total.detach()})
         if state.step % STEPS_BETWEEN_CHECKS == 0 or state.step == state.steps:
@@ -274,6 +277,26 @@ def train(
             callback(state)
     state.model.eval()
     return state
+
+
+def _learn_from(
+    x: Tensor, drawn: Sequence[Tensor], fabric: Fabric, module: nn.Module, objective: Objective, count: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The objective's total and terms for a batch, whose gradient the weights have afterwards."""
+
+    def loss(joint: Joint) -> tuple[Tensor, dict[str, Tensor]]:
+        return objective(Outputs(x=(x,) * len(drawn), h=joint.h, z=joint.z, decoded=joint.decoded))
+
+    count = min(count, len(x) // 2)
+    if count > 1:
+        # The views were drawn for the whole batch and are cut now: once, not in both passes, and the same ones as
+        # without micro-batches, so that cutting changes nothing but what batch norm sees. The price is the memory of
+        # the inputs, which is small beside that of a network's graph.
+        micro_batches = list(zip(*(view.tensor_split(count) for view in drawn), strict=True))
+        return accumulate(module, micro_batches, loss, backward=fabric.backward)
+    total, terms = loss(module(drawn))
+    fabric.backward(total)
+    return total, terms
 
 
 def _record(state: State, terms: dict[str, Tensor]) -> None:

@@ -118,6 +118,7 @@ def optimisation(config: TableConfig, steps: int, schedule: Callable[[int, int],
         config.precision,
         config.seed,
         schedule,
+        config.accumulate,
     )
 
 
