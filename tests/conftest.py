@@ -4,9 +4,26 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pytest
 import torch
 from hypothesis import settings
+from workers import Workers
 
 torch.set_num_threads(1)
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def pools():
+    """Pools of gloo processes, by how many they are; made when first asked for."""
+    made = {}
+
+    def pool(count):
+        if count not in made:
+            made[count] = Workers(count)
+        return made[count]
+
+    yield pool
+    for workers in made.values():
+        workers.stop()

@@ -1,6 +1,5 @@
 """Exact gradients of a large batch from micro-batches, against one backward pass through all of it."""
 
-import os
 import weakref
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from typing import NamedTuple
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from torch import nn
@@ -508,12 +506,7 @@ def row_losses(z):
     return sum((one.cos() * one.sum(1, keepdim=True)).mean() for one in z)
 
 
-def as_one_of_two(rank, folder, port):
-    torch.set_num_threads(1)
-    settings = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0,
-                "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "none"}  # fmt: skip
-    os.environ.update({name: str(value) for name, value in settings.items()})
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+def as_one_of_two(rank, folder):
     found = {}
     fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
     fabric.launch()
@@ -545,13 +538,12 @@ def as_one_of_two(rank, folder, port):
                 "exchanges": len(exchanges),
             }
     torch.save(found, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def of_two(tmp_path_factory):
+def of_two(tmp_path_factory, pools):
     folder = tmp_path_factory.mktemp("two")
-    mp.spawn(as_one_of_two, (str(folder), 29500 + os.getpid() % 1000), nprocs=2)
+    pools(2).run(as_one_of_two, str(folder))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -20,7 +20,8 @@ class Workers:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        context = mp.get_context("spawn")
+        context = mp.get_context("forkserver")  # what all need is imported once
+        context.set_forkserver_preload(["lightning_fabric", "torch", "vicreg.objectives"])
         self.pipes: list[Connection] = []
         self.processes = []
         for rank in range(count):
@@ -53,7 +54,7 @@ class Workers:
 
 def _serve(rank: int, count: int, port: int, pipe: Connection) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(count)}
-    os.environ["LOCAL_RANK"] = str(rank)
+    os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(count), "GROUP_RANK": "0"}
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     while True:
