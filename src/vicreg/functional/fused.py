@@ -25,14 +25,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from vicreg._checks import check_choice, check_integer, message
 from vicreg.distributed import Batch, Share, common_batch
-from vicreg.functional.moments import Precision, off_diagonal, sum_of_squares
+from vicreg.functional.moments import Precision, squared_products, sum_of_squares
 from vicreg.functional.terms import Estimator, Per, VarianceForm, check_embedding, per_view, suffix, widened
 
 CHOICES = {"per": Per, "form": VarianceForm, "estimator": Estimator, "precision": Precision}
@@ -266,14 +266,21 @@ def _moments(
     x: Tensor, gradient: Tensor | None, view: int, formula: Formula, batch: Batch
 ) -> tuple[Tensor | None, Tensor | None]:
     """The variance and the covariance term of a view; their weighted gradient is added to ``gradient``."""
+    hinge_weight = formula.variance[view] if formula.variance else 0.0
+    weight = formula.covariance[view] if formula.covariance else 0.0
+    if not (hinge_weight or weight):
+        gradient = None
     x = _centred(x, batch)
     squares = batch.sum_(_column_squares(x))
-    hinge = covariance = None
+    stretch = torch.zeros_like(squares)  # the part of the gradient that multiplies each column by a number
+    hinge = off = None
     if formula.variance is not None:
-        hinge = _variance(x, squares, gradient, view, formula, batch)
+        hinge = _variance(squares, stretch, hinge_weight, formula.target_of(view), formula, batch)
     if formula.covariance is not None:
-        covariance = _covariance(x, squares, gradient, formula.covariance[view], formula, batch)
-    return hinge, covariance
+        off = _covariance(x, squares, stretch, gradient if weight else None, weight, formula, batch)
+    if gradient is not None:
+        gradient.addcmul_(x, stretch)
+    return hinge, off
 
 
 def _centred(x: Tensor, batch: Batch) -> Tensor:
@@ -291,34 +298,38 @@ def _column_squares(x: Tensor) -> Tensor:
     return torch.stack([rows.square().sum(dim=-2, keepdim=True) for rows in parts]).sum(dim=0)
 
 
-def _variance(x: Tensor, squares: Tensor, gradient: Tensor | None, view: int, formula: Formula, batch: Batch) -> Tensor:
-    weight = cast(Sequence[float], formula.variance)[view]
+def _variance(squares: Tensor, stretch: Tensor, weight: float, target: float, formula: Formula, batch: Batch) -> Tensor:
+    """The variance term; the factors of its weighted gradient are added to ``stretch``."""
     var = squares / (batch.n - 1)
     spread = (var + formula.eps).sqrt_() if formula.form == "std" else var
-    hinge = torch.relu(formula.target_of(view) - spread)
-    if gradient is not None and weight:
+    hinge = torch.relu(target - spread)
+    if weight:
         slope = hinge > 0
         slope = slope / spread if formula.form == "std" else slope * 2.0
-        gradient.addcmul_(x, slope, value=-weight / (squares.numel() * (batch.n - 1)))
+        stretch.sub_(slope, alpha=weight / (squares.numel() * (batch.n - 1)))
     return hinge.mean()
 
 
 def _covariance(
-    x: Tensor, squares: Tensor, gradient: Tensor | None, weight: float, formula: Formula, batch: Batch
+    x: Tensor, squares: Tensor, stretch: Tensor, gradient: Tensor | None, weight: float, formula: Formula, batch: Batch
 ) -> Tensor:
+    """The covariance term; its weighted gradient is added to ``gradient``, and to ``stretch`` what belongs there."""
     t, _, d = x.shape
     n = batch.n
     unbiased = formula.estimator == "unbiased"
     scale = 1 / (t * d * (n * (n - 3) if unbiased else (n - 1) ** 2))
     slope = 4 * weight * scale
-    gradient = gradient if weight else None
     together = max(1, MOST_ENTRIES // min(n, d) ** 2)  # locations at once
-    parts = [(x, squares, gradient)]
+    parts = [(x, gradient)]
     if t > together:
         slices = [slice(i, i + together) for i in range(0, t, together)]
-        parts = [(x[i], squares[i], None if gradient is None else gradient[i]) for i in slices]
-    values = [off_diagonal(*part, slope, formula.precision, batch) for part in parts]
+        parts = [(x[i], None if gradient is None else gradient[i]) for i in slices]
+    values = [squared_products(*part, slope, formula.precision, batch) for part in parts]
     off = sum(values[1:], values[0])
+    if d > n:  # the Gram form has the diagonal in it
+        off = off - squares.square().sum()
+        if weight:
+            stretch.sub_(squares, alpha=slope)
     if unbiased:
         off = off + _correction(x, squares, gradient, slope, batch)
     return off * scale

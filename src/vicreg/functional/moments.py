@@ -30,34 +30,27 @@ BAND = 512
 """Rows of a band: wide enough for products at full speed, narrow enough that the saved half of the triangle shows."""
 
 
-def off_diagonal(
-    x: Tensor, squares: Tensor, gradient: Tensor | None, factor: float, precision: Precision, batch: Batch
-) -> Tensor:
-    """The sum of squares of the off-diagonal entries of Zc^T Zc, over all locations.
+def squared_products(x: Tensor, gradient: Tensor | None, factor: float, precision: Precision, batch: Batch) -> Tensor:
+    """The sum over all locations of the squares of M's off-diagonal entries, or for d > n of all its entries.
 
     Args:
         x: (t, own rows, d) centred, of t locations.
-        squares: (t, 1, d) the diagonal, over all rows of the batch.
         gradient: (t, own rows, d); ``factor`` / 4 times the sum's gradient is added to it.
         factor: See there.
         precision: ``"medium"`` multiplies in bfloat16 where ``x`` is float32.
-        batch: The global batch.
+        batch: The global batch, of n rows.
 
     Example:
-        >>> x = torch.tensor([[[1.0, 2.0], [-1.0, -2.0]]])     # Zc^T Zc = [[2, 4], [4, 8]]
-        >>> off_diagonal(x, torch.tensor([[[2.0, 8.0]]]), None, 1.0, "highest", Batch((2,)))
+        >>> x = torch.tensor([[[1.0, 2.0], [-1.0, -2.0]]])     # M = [[2, 4], [4, 8]]
+        >>> squared_products(x, None, 1.0, "highest", Batch((2,)))
         tensor(32.)
     """
     if x.shape[-1] <= batch.n:
         flipped = None if gradient is None else gradient.mT
         return _banded(x.mT, flipped, factor, precision, lambda band: _without_diagonal(batch.sum_(band)))
-    if gradient is not None:
-        gradient.addcmul_(x, squares, value=-factor)
     if batch.processes > 1:
-        whole = _shared_gram(x, gradient, factor, precision, batch)
-    else:
-        whole = _banded(x, gradient, factor, precision, lambda band: band)
-    return whole - squares.square().sum()
+        return _shared_gram(x, gradient, factor, precision, batch)
+    return _banded(x, gradient, factor, precision, lambda band: band)
 
 
 def _banded(
