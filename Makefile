@@ -21,6 +21,7 @@ check: .venv/ready
 
 # VICREG_DATA names a folder with the benchmarks' tables; without it only what scikit-learn bundles is measured.
 bench: .venv/ready
+	$(BIN)/python benchmarks/loss.py
 	$(BIN)/python benchmarks/overhead.py
 	if [ -n "$$VICREG_DATA" ]; then $(BIN)/python benchmarks/neighbors.py; fi
 	$(BIN)/python benchmarks/tables.py

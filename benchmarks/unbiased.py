@@ -293,7 +293,7 @@ def page(results: dict[Cell, list], settings: dict[Cell, tuple]) -> Iterator[str
     for how, dataset in dict.fromkeys(cell[:2] for cell in results):
         yield f"\n{dataset}, {how}\n"
         heading = " | ".join(f"{title} {part}" for title in ("5-NN", "linear") for part in (*ESTIMATORS, "difference"))
-        yield f"| batch | {heading} |\n|---|{'---|' * 6}"
+        yield f"| batch | {heading} | difference of the mean of both |\n|---|{'---|' * 7}"
         for batch in BATCHES:
             plugin, unbiased = ((how, dataset, batch, estimator) for estimator in ESTIMATORS)
             said = [
@@ -305,9 +305,10 @@ def page(results: dict[Cell, list], settings: dict[Cell, tuple]) -> Iterator[str
                     differences(unbiased, plugin, name),
                 )
             ]
-            yield f"| {batch} | {' | '.join(said)} |"
+            gaps = [score(a) - score(b) for a, b in zip(results[unbiased], results[plugin], strict=True)]
+            yield f"| {batch} | {' | '.join([*said, interval(gaps)])} |"
         titles = ["batch", "estimator", "learning rate", "cov_coeff", "5-NN against plug-in at 256", "linear"]
-        titles += ["deviation of z", "covariance of z", "noise floor", "RankMe of z", "RankMe of h", "seconds"]
+        titles += ["deviation of z", "covariance of z", "noise floor", "RankMe of z", "RankMe of h"]
         yield f"\n| {' | '.join(titles)} |\n|{'---|' * len(titles)}"
         for batch, estimator in product(BATCHES, ESTIMATORS):
             cell = (how, dataset, batch, estimator)
@@ -315,7 +316,7 @@ def page(results: dict[Cell, list], settings: dict[Cell, tuple]) -> Iterator[str
             gaps = [differences(cell, large, name) if cell != large else "" for name in SCORES]
             rate, weight = settings[cell]
             read = [f"{mean(cell, name):.2f}" for name in ("deviation", "covariance", "floor")]
-            read += [f"{mean(cell, name):.1f}" for name in ("rank_z", "rank_h", "seconds")]
+            read += [f"{mean(cell, name):.1f}" for name in ("rank_z", "rank_h")]
             yield f"| {' | '.join([str(batch), estimator, f'{rate:g}', f'{weight:g}', *gaps, *read])} |"
 
 

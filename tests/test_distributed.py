@@ -11,8 +11,8 @@ from unittest import mock
 import pytest
 import torch
 import torch.distributed as dist
+from counting import Multiplications
 from lightning_fabric import Fabric
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from vicreg import Outputs, VICRegLoss
 from vicreg.functional import moments, terms
@@ -152,18 +152,6 @@ def collectives(rank, d, equal_rows, forward):
         for name, original in originals.items():
             setattr(dist, name, original)
     return seen
-
-
-class Multiplications(TorchDispatchMode):
-    """Counts those of batched matrix products."""
-
-    count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if "bmm" in str(function):
-            left, right = args[-2:]
-            self.count += left.numel() * right.shape[-1]
-        return function(*args, **(kwargs or {}))
 
 
 def multiplications(rank, n, d):

@@ -5,10 +5,11 @@ import math
 
 import pytest
 import torch
+from counting import Multiplications
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vicreg.functional import fused, terms
+from vicreg.functional import fused, moments, terms
 from vicreg.functional.fused import Formula, evaluate
 
 
@@ -140,10 +141,30 @@ def test_inputs_are_left_as_they_are():
     assert all(torch.equal(z, kept) for z, kept in zip(views, before, strict=True))
 
 
-def test_meta_tensors_give_the_type_and_shape():
-    z = torch.empty(6, 4, dtype=torch.bfloat16, device="meta", requires_grad=True)
-    found = evaluate(full(), (z, z))
+@pytest.mark.parametrize("shape", [(6, 4), (6, 3, 9), (700, 600), (600, 700)])
+@pytest.mark.parametrize("estimator", ["plugin", "unbiased"])
+def test_nothing_waits_for_the_device(shape, estimator):
+    """Meta tensors have no values: whatever looked at one, as in a branch, would raise."""
+    views = [torch.empty(shape, dtype=torch.bfloat16, device="meta", requires_grad=True) for _ in range(3)]
+    found = evaluate(full(3, estimator=estimator), views)
     assert (found.total.shape, found.total.dtype, found.total.device.type) == ((), torch.float32, "meta")
+    for z in torch.autograd.grad(found.total, views):
+        assert (z.shape, z.dtype, z.device.type) == (shape, torch.bfloat16, "meta")
+
+
+@pytest.mark.parametrize("shape", [(11, 7), (7, 11), (7, 7), (6, 3, 5)])
+@pytest.mark.parametrize("band", [1, 2, 3, 5])
+def test_bands_make_no_difference(monkeypatch, shape, band):
+    monkeypatch.setattr(moments, "BAND", band)
+    compare(full(), [normal(*shape), 2 * normal(*shape, seed=1) + 1])
+
+
+def test_bands_halve_the_first_product():
+    """Of 1024 columns in two bands the upper triangle has three quarters; the product with it is whole."""
+    z = torch.zeros(1024, 1024, requires_grad=True)
+    with Multiplications() as counter:
+        evaluate(Formula(covariance=(1.0,)), (z,))
+    assert counter.count == 1.75 * 1024**3
 
 
 def test_a_second_derivative_is_refused_by_name():

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vicreg.inference import Embedder, load
     from vicreg.loss import VICRegLoss, vicreg_loss
     from vicreg.objectives import Objective, Outputs, Term
+    from vicreg.training.accumulate import accumulate
 
 __version__ = "0.1.0"
 
@@ -24,6 +25,7 @@ _HOMES = {
     "Term": "vicreg.objectives",
     "VICReg": "vicreg.estimators",
     "VICRegLoss": "vicreg.loss",
+    "accumulate": "vicreg.training.accumulate",
     "load": "vicreg.inference",
     "vicreg_loss": "vicreg.loss",
 }
@@ -36,6 +38,7 @@ __all__ = [
     "Term",
     "VICReg",
     "VICRegLoss",
+    "accumulate",
     "load",
     "vicreg_loss",
 ]

@@ -35,7 +35,12 @@ from vicreg.distributed import Batch, Share, common_batch
 from vicreg.functional.moments import Precision, squared_products, sum_of_squares
 from vicreg.functional.terms import Estimator, Per, VarianceForm, check_embedding, per_view, suffix, widened
 
-CHOICES = {"per": Per, "form": VarianceForm, "estimator": Estimator, "precision": Precision}
+CHOICES = {
+    "per": get_args(Per),
+    "form": get_args(VarianceForm),
+    "estimator": get_args(Estimator),
+    "precision": get_args(Precision),
+}
 
 # Entries that the products of several locations of (n, t, d) inputs may take up together: 64 MiB in float32.
 MOST_ENTRIES = 2**24
@@ -78,9 +83,9 @@ class Formula:
     n_large: int | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in CHOICES.items():
-            if getattr(self, name) not in get_args(kind):
-                check_choice(name, getattr(self, name), get_args(kind))
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                check_choice(name, getattr(self, name), choices)
 
     def target_of(self, view: int) -> float:
         """The variance term's target for a view."""
