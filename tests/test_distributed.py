@@ -259,10 +259,12 @@ def inputs(name, rank):
         "coefficients": ((a, b, b), {"std_coeff": (1, 2)}),
         "locations": ((a[:, None], b[:, None]), {}),
         "none": ((a[:0], b[:0]), {}),
+        "list": ((a, [1.0]), {"sim_coeff": 0.0}),
+        "many": ((a,) * 200, {"eps": 1e-3}),
     }
     if name == "none":
         a, b = a[:1], b[:1]
-    good = {"narrow": (a, b, b), "coefficients": (a, b)}
+    good = {"narrow": (a, b, b), "coefficients": (a, b), "many": (a,) * 200}
     return bad[name] if rank == 1 else (good.get(name, (a, b)), {})
 
 
@@ -277,6 +279,8 @@ FAULTS = {
     ),
     "type": (ValueError, ALIKE + "z_a (n, 3) of torch.float32 on process 0 and z_a (n, 3) of torch.float64 on process"),
     "narrow": (ValueError, "On process 1: z_a and z_c must have the same shape; got (4, 3) and (4, 2)."),
+    "list": (TypeError, "On process 1: z_b must be a torch.Tensor; got list."),
+    "many": (ValueError, ALIKE + "eps=0.0001 on process 0 and eps=0.001 on process 1."),
     "views": (ValueError, ALIKE + "2 views on process 0 and 3 views on process 1."),
     "one": (ValueError, "On process 1: VICRegLoss must be called on two or more views; got 1."),
     "settings": (ValueError, ALIKE + "variance=(12.5, 12.5) on process 0 and variance=(5.0, 5.0) on process 1."),

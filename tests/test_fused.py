@@ -130,6 +130,17 @@ def test_inputs_that_need_no_gradient_and_strided_ones():
         assert not evaluate(full(), reference).total.requires_grad
 
 
+def test_two_backward_passes_give_two_tensors():
+    z = normal(6, 4).requires_grad_()
+    total = evaluate(full(), (z, normal(6, 4, seed=1))).total
+    (first,) = torch.autograd.grad(total, z, retain_graph=True)
+    kept = first.clone()
+    (second,) = torch.autograd.grad(total, z)
+    assert torch.equal(second, kept)
+    second.zero_()
+    assert torch.equal(first, kept)
+
+
 def test_inputs_are_left_as_they_are():
     views = [normal(6, 4).requires_grad_(), normal(6, 4, seed=1).requires_grad_()]
     before = [z.detach().clone() for z in views]

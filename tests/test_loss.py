@@ -177,6 +177,8 @@ def test_messages_about_views():
         VICRegLoss(variance_target=(1, 2, 3))(A, B)
     with pytest.raises(ValueError, match=r"z_a must have at least 4 rows; got 3"):
         VICRegLoss(sim_coeff=0, covariance_estimator="unbiased")(A[:3], B[:3])
+    with pytest.raises(TypeError, match=r"z_b must be a torch.Tensor; got list"):
+        VICRegLoss(0.0)(A, [1, 2])
     with pytest.raises(TypeError, match=r"z_a must be a torch.Tensor; got ndarray"):
         VICRegLoss()(A.numpy(), B.numpy())
 

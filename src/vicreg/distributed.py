@@ -28,8 +28,8 @@ T = TypeVar("T")
 LONGEST_TEXT = 4000
 """Bytes of what one process has to say that travel to the others."""
 
-ERRORS: tuple[type[Exception], ...] = (TypeError, ValueError)
-"""What a process's own checks raise, and the others repeat."""
+ERRORS: tuple[type[Exception], ...] = (TypeError, ValueError, RuntimeError)
+"""What a process's own checks raise, and the others repeat; anything else they repeat as the last."""
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,8 @@ def _agreed(group: dist.ProcessGroup | None, count: int, share: Callable[[], tup
     try:
         found, own = share()
         rows, lines = own.rows, own.traits()
-    except ERRORS as error:
-        fault = next(i for i, kind in enumerate(ERRORS, start=1) if isinstance(error, kind))
+    except Exception as error:  # whatever it is, the others must not be left waiting
+        fault = next((i for i, kind in enumerate(ERRORS, start=1) if isinstance(error, kind)), len(ERRORS))
         lines = [str(error)]
     header = torch.tensor([fault, rows, zlib.crc32("\n".join(lines).encode())])
     faults, every, traits = zip(*_exchanged(header, group, count).tolist(), strict=True)
@@ -188,8 +188,9 @@ def _common_error(faults: Sequence[int], texts: Sequence[Sequence[str]]) -> Exce
     for process, fault in enumerate(faults):
         if fault:
             return ERRORS[fault - 1](f"On process {process}: {' '.join(texts[process])}")
-    odd = next(i for i, lines in enumerate(texts) if lines != texts[0])
-    first, other = next(pair for pair in zip(texts[0], texts[odd], strict=False) if pair[0] != pair[1])
+    odd = next((i for i, lines in enumerate(texts) if lines != texts[0]), len(texts) - 1)
+    pairs = zip(texts[0], texts[odd], strict=False)
+    first, other = next((pair for pair in pairs if pair[0] != pair[1]), ("one thing", "another"))
     got = f"{first} on process 0 and {other} on process {odd}"
     return ValueError(message("What the loss is called on", "be alike on every process", got))
 

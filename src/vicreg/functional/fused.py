@@ -17,7 +17,8 @@ The rows of these sum to zero already, so the gradient needs no centring of its 
 Numerics. Statistics are float32 (float64 for float64) whatever the input's type and whatever autocast says; only the
 matrix products may be less, and only when asked. The dense form is within 1e-5 of float64 on the same inputs. The
 Gram form subtracts the diagonal and so errs by up to 1e-6 ||C||_F^2 / d, with C's diagonal: one column far above all
-others costs the covariance term digits.
+others costs the covariance term digits. With products in bfloat16 that is some 2e-3 ||C||_F^2 / d, which then may be
+many times the term itself.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Formula:
     """Which terms to compute, with which weights.
 
     A weight of None leaves its term out. A weight of 0 makes it a reading: computed, but with no part in the total
-    or in the gradient, and without the cost of one.
+    or in the gradient, and without the cost of that product.
 
     Attributes:
         invariance: Weight of the invariance term.
@@ -160,6 +161,8 @@ def checked(formula: Formula, views: Sequence[Tensor], names: Sequence[str] = ()
         ValueError: As there.
     """
     names = names or [f"z_{suffix(i)}" for i in range(len(views))]
+    for name, z in zip(names, views, strict=True):
+        check_embedding(name, z, least=0)
     if not formula.invariance and any(z.shape != views[0].shape for z in views[1:]):
         formula = replace(formula, invariance=None)
     _check_views(formula, views, names)
@@ -169,7 +172,8 @@ def checked(formula: Formula, views: Sequence[Tensor], names: Sequence[str] = ()
     def traits() -> list[str]:
         widths = [", ".join(["n", *map(str, z.shape[1:])]) for z in views]
         kinds = [f"{name} ({width}) of {z.dtype}" for name, width, z in zip(names, widths, views, strict=True)]
-        return [f"{len(views)} views", *kinds, *(f"{name}={value!r}" for name, value in vars(formula).items())]
+        settings = [f"{name}={value!r}" for name, value in vars(formula).items()]
+        return [f"{len(views)} views", *kinds[:1], *settings, *kinds[1:]]
 
     return formula, Share(names[0], len(views[0]), least, traits)
 
@@ -187,6 +191,7 @@ class _Fused(torch.autograd.Function):
         ctx.save_for_backward(*gradients)
         ctx.types = [z.dtype for z in views]
         ctx.lift = lift
+        ctx.handed_on = False
         ctx.set_materialize_grads(False)  # the terms have none: no zeros for them
         ctx.mark_non_differentiable(*values[1:])
         return values
@@ -197,9 +202,13 @@ class _Fused(torch.autograd.Function):
             rule = "be differentiated once only"
             fix = "The terms in vicreg.functional.terms can be differentiated any number of times."
             raise RuntimeError(message("The fused loss", rule, "create_graph=True", fix))
-        gradients = [None] * len(ctx.types) if incoming is None else ctx.saved_tensors
-        if incoming is not None and not _is_one(incoming * ctx.lift):
-            gradients = [None if one is None else one * (incoming * ctx.lift) for one in gradients]
+        if incoming is None:
+            return None, None, None, None, *([None] * len(ctx.types))
+        gradients, scale = ctx.saved_tensors, incoming * ctx.lift
+        if not ctx.handed_on and _is_one(scale):
+            ctx.handed_on = True  # the first time only: what two backward passes give must not be one tensor
+        else:
+            gradients = [None if one is None else one * scale for one in gradients]
         cast = [None if one is None else one.to(dtype) for one, dtype in zip(gradients, ctx.types, strict=True)]
         return None, None, None, None, *cast
 
@@ -388,7 +397,6 @@ def _check_views(formula: Formula, views: Sequence[Tensor], names: Sequence[str]
     per_view("variance_target", formula.target, len(views))
     first = views[0]
     for name, z in zip(names, views, strict=True):
-        check_embedding(name, z, least=0)
         what = f"{names[0]} and {name}"
         if z.dtype != first.dtype:
             raise TypeError(message(what, "have the same type", f"{first.dtype} and {z.dtype}"))

@@ -65,8 +65,8 @@ class Term:
     """A weighted function of the branches' outputs.
 
     Attributes:
-        weight: Its factor in the total. 0 makes it a reading: evaluated without a graph and reported, but no part of
-            the total. ``terms.variance`` and ``terms.covariance``, terms of one view, may have one for each branch.
+        weight: Its factor in the total. 0 makes it a reading: reported, but no part of the total and its gradient.
+            ``terms.variance`` and ``terms.covariance``, terms of one view, may have one for each branch.
         fn: A function of tensors to a scalar: ``fn(view_a, view_b, ...)`` where ``on`` is one field, and
             ``fn(field_1, field_2, ...)``, each a tuple with a tensor for each view, where it is several. The functions
             ``invariance``, ``variance`` and ``covariance`` of ``vicreg.functional.terms``, as they are or as
@@ -230,9 +230,9 @@ class Objective(Mapping[str, Term]):
         """The weighted total of the terms of one group, and their values, in one computation."""
         some = next(iter(names.values()))
         on = str(self[some].on)
-        views = _views(some, on, outputs)
 
         def share() -> tuple[Formula, Share]:
+            views = _views(some, on, outputs)
             settings: dict[str, Any] = {}
             for kind, name in names.items():
                 weight = self[name].weight
@@ -241,6 +241,7 @@ class Objective(Mapping[str, Term]):
             return checked(Formula(**settings), views, [f"{on}_{suffix(i)}" for i in range(len(views))])
 
         formula, batch = common_batch("default", share)
+        views = _views(some, on, outputs)
         found = evaluate(formula, views, batch=batch, lift=batch.lift("mean"))
         values: dict[str, dict[str, Tensor]] = {}
         for kind, name in names.items():
