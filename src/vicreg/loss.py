@@ -61,8 +61,8 @@ class VICRegLoss(nn.Module):
         covariance_estimator: ``"plugin"``, or ``"unbiased"``, which is 0 on average where columns are independent.
         matmul_precision: Of the matrix products on float32: ``"highest"`` is float32, ``"high"`` TF32 where the GPU has
             it (its error has not been measured), ``"medium"`` bfloat16. Against float32, on white embeddings on a CPU,
-            ``"medium"`` changed the loss by at most 1e-4 of itself, its gradient by 3e-3, and the covariance term
-            alone by 2e-4 and its gradient by 4e-3 (``benchmarks/loss.py``). Where the embedding is wider than the batch
+            ``"medium"`` changed the loss by at most 2e-4 of itself, its gradient by 3e-3, and the covariance term
+            alone by 4e-4 and its gradient by 4e-3 (``benchmarks/loss.py``). Where the embedding is wider than the batch
             and one column far above the others, ``"medium"`` may miss the covariance term by many times its size.
         process_group: Processes whose rows make up the batch: a group, ``"default"`` for the default group where there
             is one, or ``None`` for this process's rows alone. Loss and terms are those of all their rows together, the
