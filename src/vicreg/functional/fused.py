@@ -204,7 +204,7 @@ class _Fused(torch.autograd.Function):
             raise RuntimeError(message("The fused loss", rule, "create_graph=True", fix))
         if incoming is None:
             return None, None, None, None, *([None] * len(ctx.types))
-        gradients, scale = ctx.saved_tensors, incoming * ctx.lift
+        gradients, scale = ctx.saved_tensors, incoming if ctx.lift == 1 else incoming * ctx.lift
         if not ctx.handed_on and _is_one(scale):
             ctx.handed_on = True  # the first time only: what two backward passes give must not be one tensor
         else:
@@ -318,9 +318,11 @@ def _variance(squares: Tensor, stretch: Tensor, weight: float, target: float, fo
     spread = (var + formula.eps).sqrt_() if formula.form == "std" else var
     hinge = torch.relu(target - spread)
     if weight:
-        slope = hinge > 0
-        slope = slope / spread if formula.form == "std" else slope * 2.0
-        stretch.sub_(slope, alpha=weight / (squares.numel() * (batch.n - 1)))
+        factor = -weight / (squares.numel() * (batch.n - 1))
+        if formula.form == "std":
+            stretch.addcdiv_(hinge.sign(), spread, value=factor)
+        else:
+            stretch.add_(hinge.sign(), alpha=2 * factor)
     return hinge.mean()
 
 
