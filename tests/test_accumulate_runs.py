@@ -35,7 +35,6 @@ def test_a_run_without_batch_norm_is_the_same_in_micro_batches(count):
     torch.testing.assert_close(cut_up.terms, whole.terms, rtol=1e-4, atol=1e-5)
     weights = (state.model.encoder.state_dict() for state in (cut_up, whole))
     torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-5)
-    assert torch.equal(cut_up.generator.get_state(), whole.generator.get_state())
 
 
 def batches_seen(run):

@@ -14,7 +14,8 @@ from sklearn.decomposition import PCA
 from vicreg.loss import VICRegLoss
 from vicreg.objectives import Outputs, anchor
 from vicreg.training.config import TableConfig, from_mapping, to_mapping
-from vicreg.training.engine import Order, device_of, every_row, full_batches
+from vicreg.training.engine import device_of
+from vicreg.training.feed import Order, every_row, full_batches
 from vicreg.training.optim import one_cycle, parameter_groups
 from vicreg.training.table import one_pass, table_run, whitened_pca
 from vicreg.views import table_views
@@ -82,11 +83,11 @@ def test_only_matrices_decay():
 
 
 def test_each_epoch_sees_each_row_at_most_once():
-    order = Order(full_batches(10, 3), 10, torch.Generator().manual_seed(0))
-    for _ in range(4):
-        rows = torch.cat([order.next() for _ in range(3)])
-        assert len(rows.unique()) == 9
-    assert len(Order(full_batches(2, 30), 2, torch.Generator()).next()) == 2
+    order = Order(full_batches(10, 3), 10, seed=0)
+    epochs = [torch.cat([order.rows(3 * epoch + index) for index in range(3)]) for epoch in range(4)]
+    assert all(len(rows.unique()) == 9 for rows in epochs)
+    assert len({tuple(rows.tolist()) for rows in epochs}) == 4
+    assert len(Order(full_batches(2, 30), 2, seed=0).rows(0)) == 2
 
 
 def test_the_same_seed_gives_the_same_run_and_leaves_the_global_generators():
@@ -169,8 +170,8 @@ def test_every_row_of_a_part_is_learnt_from():
     for rows in (2, 33, 63, 64, 65, 100):
         part = one_pass(run.state, config, x[:rows], np.arange(5), table_views("marginal"))
         seen = []
-        begun, order = part.state.step, part.state.order
-        following, order.next = order.next, lambda: seen.append(following()) or seen[-1]  # noqa: B023
+        begun, order = part.state.step, part.feed.order
+        rows_of, order.rows = order.rows, lambda step: seen.append(rows_of(step)) or seen[-1]  # noqa: B023
         part.train()
         assert sorted(torch.cat(seen).tolist()) == list(range(rows))
         assert all(2 <= len(batch) <= 33 for batch in seen)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from vicreg._checks import message, require, shown
@@ -17,175 +19,30 @@ from vicreg.networks import Joint, JointEmbedding
 from vicreg.objectives import Objective, Outputs
 from vicreg.training.accumulate import accumulate
 from vicreg.training.config import Precision, check_device
+from vicreg.training.feed import Drawn, Feed, seed_of
 from vicreg.training.optim import one_cycle, parameter_groups
 
 
-class Source(Protocol):
-    """Samples that live on the device; a batch is a gather of their indices."""
-
-    @property
-    def x(self) -> Tensor:
-        """All samples, (n, ...)."""
-
-    def batch(self, rows: Tensor) -> Any:
-        """The samples with these indices."""
-
-
-View = Callable[[Any, Generator], Tensor]
-
-
-class Order:
-    """Row indices in shuffled epochs, each cut into batches at the same places.
-
-    Args:
-        cuts: From 0, where the batches of an epoch begin, and where the last one ends: rows beyond it wait for the
-            next shuffle.
-        n_rows: Rows in all.
-        generator: Shuffles, on its device.
-    """
-
-    def __init__(self, cuts: Sequence[int], n_rows: int, generator: Generator) -> None:
-        self.cuts = tuple(cuts)
-        self.n_rows = n_rows
-        self.generator = generator
-        self.position = len(self.cuts) - 1
-        self.permutation = torch.empty(0, dtype=torch.long, device=generator.device)
-
-    def next(self) -> Tensor:
-        """Indices of the next batch, (b,)."""
-        if self.position == len(self.cuts) - 1:
-            self.permutation = torch.randperm(self.n_rows, generator=self.generator, device=self.generator.device)
-            self.position = 0
-        self.position += 1
-        return self.permutation[self.cuts[self.position - 1] : self.cuts[self.position]]
-
-
-def full_batches(n_rows: int, batch_size: int) -> Sequence[int]:
-    """Cuts into batches of one size; all rows where there are fewer.
-
-    Example:
-        >>> list(full_batches(10, 4)), list(full_batches(3, 4))
-        ([0, 4, 8], [0, 3])
-    """
-    batch_size = min(batch_size, n_rows)
-    return range(0, n_rows + 1, batch_size)
-
-
-def every_row(n_rows: int, batch_size: int) -> Sequence[int]:
-    """Cuts into batches of nearly one size that leave no row out: as few as will do, each of two rows at least.
-
-    Example:
-        >>> every_row(10, 4), every_row(3, 2)
-        ([0, 3, 6, 10], [0, 3])
-    """
-    count = max(1, min(-(-n_rows // batch_size), n_rows // 2))
-    return [n_rows * index // count for index in range(count + 1)]
-
-
-@dataclass(eq=False)
-class State:
-    """A run at some step: all that is needed to go on from there, bit by bit.
+@dataclass(frozen=True, eq=False)
+class Machine:
+    """Where a run runs: a device, or one of several processes that share it, each with a device of its own.
 
     Attributes:
-        model: The branches, with their current weights.
-        optimizer: AdamW with its moments.
-        generator: Draws the order of rows and the views.
-        order: Where the run stands in its epoch.
-        terms: (at least step, terms) the objective's terms and total at each step so far, on the device.
-        names: The columns of ``terms``.
-        step: Steps done.
-        steps: Steps in all.
+        fabric: Launched.
+        device: This process's.
+        rank: Which of the processes this is; the first one writes files and speaks.
+        count: How many there are.
     """
 
-    model: JointEmbedding
-    optimizer: Optimizer
-    generator: Generator
-    order: Order
-    terms: Tensor
-    names: tuple[str, ...]
-    step: int
-    steps: int
+    fabric: Fabric
+    device: torch.device
+    rank: int = 0
+    count: int = 1
 
-    def history(self) -> dict[str, list[float]]:
-        """Each term and the total by step."""
-        rows = self.terms[: self.step].T.tolist()
-        return dict(zip(self.names, rows, strict=False))
-
-    def copied(self) -> State:
-        """The same run at the same step, to go on with apart from this one."""
-        model, optimizer = copy.deepcopy((self.model, self.optimizer))  # together: the optimizer knows the weights
-        generator = Generator(self.generator.device)
-        generator.set_state(self.generator.get_state())
-        order = copy.copy(self.order)
-        order.generator = generator
-        return replace(self, model=model, optimizer=optimizer, generator=generator, order=order)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything that is a tensor, by name, for a checkpoint."""
-        saved = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            saved |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-        saved["generator"] = self.generator.get_state()
-        saved["order"] = self.order.permutation
-        saved["terms"] = self.terms[: self.step]
-        return {name: value.detach().cpu().contiguous() for name, value in saved.items()}
-
-    def plain(self) -> dict[str, Any]:
-        """Everything else, as JSON can hold it."""
-        return {"step": self.step, "steps": self.steps, "position": self.order.position, "names": list(self.names)}
-
-    def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Go back to a checkpoint of the same run.
-
-        Raises:
-            ValueError: It is of a run with other networks or another length.
-        """
-        require(plain["steps"] == self.steps, "checkpoint", f"be of a run of {self.steps} steps", plain["steps"])
-        try:
-            self.model.load_state_dict(_under("model.", tensors))
-        except RuntimeError as mismatch:
-            raise ValueError(
-                message("checkpoint", "fit the run's networks", "other tensors", "Start a new run.")
-            ) from mismatch
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in _under("optimizer.", tensors).items():
-            index, _, key = name.partition(".")
-            moments.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
-        self.generator.set_state(tensors["generator"])
-        self.order.permutation = tensors["order"].to(self.generator.device)
-        self.order.position = plain["position"]
-        self.step = plain["step"]
-        self.names = tuple(plain["names"])
-        self.terms = torch.zeros(self.steps, len(self.names), device=self.generator.device)
-        self.terms[: self.step] = tensors["terms"]
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-Callback = Callable[[State], None]
-
-STEPS_BETWEEN_CHECKS = 100
-"""Each look at whether the run is finite waits for the device."""
-
-
-@dataclass(frozen=True)
-class Optimisation:
-    """How the loop steps: how often, on how many samples, how fast, in which arithmetic, from which seed.
-
-    ``accumulate`` micro-batches make up a batch; fewer where that would leave one less than two samples.
-    """
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    precision: Precision
-    seed: int
-    schedule: Callable[[int, int], float] = one_cycle
-    accumulate: int = 1
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
 
 
 def device_of(name: str) -> torch.device:
@@ -206,38 +63,189 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def start(model: JointEmbedding, source: Source, how: Optimisation) -> State:
-    """A run at step 0 on the source's device.
+def machine(device: str = "auto", devices: int = 1, nodes: int = 1, precision: Precision = "32-true") -> Machine:
+    """The machine that a run asks for; with several devices or nodes, its processes are started.
+
+    Under ``torchrun`` or SLURM the processes are there already, and are joined. Otherwise this command is started again
+    for each further device.
+
+    Args:
+        device: auto, cpu, cuda, cuda:N or mps.
+        devices: Processes on each node, each with a device of its own.
+        nodes: Machines.
+        precision: Arithmetic of the networks.
 
     Raises:
-        ValueError: The precision is none that the device has.
+        ValueError: There are fewer devices, or the device cannot do the precision.
+
+    Example:
+        >>> alone = machine("cpu")
+        >>> alone.device.type, alone.count, alone.first
+        ('cpu', 1, True)
     """
-    device = source.x.device
-    possible = how.precision != "16-mixed" or device.type != "cpu"
-    require(possible, "precision", "be '32-true' or 'bf16-mixed' on the CPU", shown(how.precision))
+    chosen = device_of(device)
+    possible = precision != "16-mixed" or chosen.type != "cpu"
+    require(possible, "precision", "be '32-true' or 'bf16-mixed' on the CPU", shown(precision))
+    if chosen.type == "cuda":
+        there = torch.cuda.device_count()
+        require(devices <= there, "devices", f"be at most the {there} GPUs of this machine", devices)
+    require(chosen.type != "mps" or devices * nodes == 1, "devices", "be 1 on mps", devices)
+    together = devices * nodes > 1
+    which: Any = [chosen.index or 0] if chosen.type == "cuda" and devices == 1 else devices
+    fabric = Fabric(
+        accelerator=chosen.type,
+        devices=which,
+        num_nodes=nodes,
+        strategy="ddp" if together else "auto",
+        precision=precision,
+    )
+    if together:
+        fabric.launch()
+    return Machine(fabric, fabric.device if together else chosen, fabric.global_rank, fabric.world_size)
+
+
+@dataclass(eq=False)
+class State:
+    """A run at some step: all that is needed to go on from there, bit by bit.
+
+    Attributes:
+        model: The branches, with their current weights.
+        optimizer: With its moments.
+        terms: (at least step, terms) the objective's terms and total at each step so far, on the device.
+        names: The columns of ``terms``.
+        step: Steps done.
+        steps: Steps in all.
+        feed: The source's place, where the step does not decide it (:meth:`vicreg.training.feed.Feed.position`).
+        joint: What the branches made of the last step's views, detached.
+        drawn: The last step's samples.
+    """
+
+    model: JointEmbedding
+    optimizer: Optimizer
+    terms: Tensor
+    names: tuple[str, ...]
+    step: int
+    steps: int
+    feed: dict[str, Any] = field(default_factory=dict)
+    joint: Joint | None = None
+    drawn: Drawn | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the run is."""
+        return self.terms.device
+
+    def history(self) -> dict[str, list[float]]:
+        """Each term and the total by step."""
+        rows = self.terms[: self.step].T.tolist()
+        return dict(zip(self.names, rows, strict=False))
+
+    def copied(self) -> State:
+        """The same run at the same step, to go on with apart from this one."""
+        model, optimizer = copy.deepcopy((self.model, self.optimizer))  # together: the optimizer knows the weights
+        return replace(self, model=model, optimizer=optimizer, joint=None, drawn=None)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that is a tensor, by name, for a checkpoint."""
+        saved = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            saved |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+        saved["terms"] = self.terms[: self.step]
+        return {name: value.detach().cpu().contiguous() for name, value in saved.items()}
+
+    def plain(self) -> dict[str, Any]:
+        """Everything else, as JSON can hold it."""
+        return {"step": self.step, "steps": self.steps, "names": list(self.names), "feed": self.feed}
+
+    def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+        """Go back to a checkpoint of the same run.
+
+        Raises:
+            ValueError: It is of a run with other networks or another length.
+        """
+        require(plain["steps"] == self.steps, "checkpoint", f"be of a run of {self.steps} steps", plain["steps"])
+        try:
+            self.model.load_state_dict(_under("model.", tensors))
+        except RuntimeError as mismatch:
+            raise ValueError(
+                message("checkpoint", "fit the run's networks", "other tensors", "Start a new run.")
+            ) from mismatch
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under("optimizer.", tensors).items():
+            index, _, key = name.partition(".")
+            moments.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        self.step = plain["step"]
+        self.names = tuple(plain["names"])
+        self.feed = plain["feed"]
+        terms = torch.zeros(self.steps, len(self.names), device=self.device)
+        terms[: self.step] = tensors["terms"]
+        self.terms = terms
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+Callback = Callable[[State], None]
+
+STEPS_BETWEEN_CHECKS = 100
+"""Each look at whether the run is finite waits for the device."""
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How the loop steps: how often, how fast, from which seed.
+
+    Attributes:
+        steps: In all.
+        learning_rate: The highest.
+        weight_decay: Of matrices; vectors have none.
+        seed: Of everything random within a step.
+        schedule: Share of the highest learning rate at a step of so many.
+        accumulate: Micro-batches that make up a batch; fewer where that would leave one less than two samples.
+        optimizer: Makes the optimiser from parameter groups and a learning rate; ``AdamW`` by default.
+        channels_last: Whether pictures and the networks' weights lie in memory channel by channel.
+        compiled: Whether ``torch.compile`` compiles the networks.
+    """
+
+    steps: int
+    learning_rate: float
+    weight_decay: float
+    seed: int
+    schedule: Callable[[int, int], float] = one_cycle
+    accumulate: int = 1
+    optimizer: Callable[..., Optimizer] | None = None
+    channels_last: bool = False
+    compiled: bool = False
+
+
+def start(model: JointEmbedding, device: torch.device, how: Optimisation) -> State:
+    """A run at step 0 on its device."""
     model.to(device)
-    generator = Generator(device).manual_seed(how.seed)
-    optimizer = AdamW(parameter_groups(model, how.weight_decay), lr=how.learning_rate, fused=device.type != "mps")
-    order = Order(full_batches(len(source.x), how.batch_size), len(source.x), generator)
-    return State(model, optimizer, generator, order, torch.empty(0), (), 0, how.steps)
+    if how.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stub
+    make = how.optimizer or partial(AdamW, fused=device.type != "mps")
+    optimizer = make(parameter_groups(model, how.weight_decay), lr=how.learning_rate)
+    return State(model, optimizer, torch.empty(0, device=device), (), 0, how.steps)
 
 
 def train(
     state: State,
-    source: Source,
-    views: Sequence[View],
+    feed: Feed,
     objective: Objective,
     how: Optimisation,
+    place: Machine,
     callbacks: Sequence[Callback] = (),
 ) -> State:
     """Step until the run is done; each callback sees the state after every step.
 
     Args:
         state: Where the run stands; changed in place.
-        source: The samples.
-        views: One view of a batch for each branch.
+        feed: The samples of each step; this process's share of them, where there are several.
         objective: Total and terms of the branches' outputs.
-        how: Steps, batch size, learning rate, precision.
+        how: How to step.
+        place: The machine.
         callbacks: Called after every step with the state; one that raises ends the run.
 
     Returns:
@@ -249,60 +257,82 @@ def train(
     Example:
         >>> from vicreg.networks import Branch
         >>> from vicreg.objectives import vicreg
+        >>> from vicreg.training.feed import Order, Resident, full_batches
         >>> from vicreg.views import Identity, Noise, Table
         >>> table = Table(torch.eye(8), torch.arange(8))
-        >>> how = Optimisation(steps=5, batch_size=4, learning_rate=0.01, weight_decay=0.0, precision="32-true", seed=0)
+        >>> feed = Resident(table.batch, (Identity(), Noise()), Order(full_batches(8, 4), 8, seed=0), seed=0)
+        >>> how = Optimisation(steps=5, learning_rate=0.01, weight_decay=0.0, seed=0)
         >>> model = JointEmbedding([Branch(torch.nn.Linear(8, 2), torch.nn.Linear(2, 16))])
-        >>> state = train(start(model, table, how), table, (Identity(), Noise()), vicreg(), how)
+        >>> here = machine("cpu")
+        >>> state = train(start(model, here.device, how), feed, vicreg(), how, here)
         >>> state.step, len(state.history()["total"])
         (5, 5)
     """
-    device = source.x.device
-    devices = [device.index or 0] if device.type == "cuda" else 1
-    fabric = Fabric(accelerator=device.type, devices=devices, precision=how.precision)
-    module, optimizer = fabric.setup(state.model, state.optimizer)
+    model: nn.Module = torch.compile(state.model) if how.compiled else state.model  # type: ignore[assignment]  # it is one
+    module, optimizer = place.fabric.setup(model, state.optimizer)
     module.train()
-    while state.step < state.steps:
-        batch = source.batch(state.order.next())
-        for group in optimizer.param_groups:
-            group["lr"] = how.learning_rate * how.schedule(state.step, state.steps)
-        optimizer.zero_grad(set_to_none=True)
-        drawn = [view(batch, state.generator) for view in views]
-        total, terms = _learn_from(batch.x, drawn, fabric, module, objective, how.accumulate)
-        optimizer.step()
-        _record(state, {**terms, "total": total.detach()})
-        if state.step % STEPS_BETWEEN_CHECKS == 0 or state.step == state.steps:
-            _check_finite(state)
-        for callback in callbacks:
-            callback(state)
+    if state.step:
+        feed.seek(state.feed)
+    with _randomness_of_our_own(place.device) as reseed:
+        while state.step < state.steps:
+            drawn = feed.draw(state.step)
+            reseed(seed_of(how.seed, 2, state.step, place.rank))
+            for group in optimizer.param_groups:
+                group["lr"] = how.learning_rate * how.schedule(state.step, state.steps)
+            optimizer.zero_grad(set_to_none=True)
+            total, terms, state.joint = _learn_from(drawn, place.fabric, module, objective, how)
+            optimizer.step()
+            state.drawn, state.feed = drawn, feed.position()
+            _record(state, {**terms, "total": total.detach()})
+            if state.step % STEPS_BETWEEN_CHECKS == 0 or state.step == state.steps:
+                _check_finite(state)
+            for callback in callbacks:
+                callback(state)
     state.model.eval()
     return state
 
 
+@contextmanager
+def _randomness_of_our_own(device: torch.device) -> Iterator[Callable[[int], object]]:
+    """Seeds what layers such as dropout draw from, PyTorch's global generators, and gives them back as they were."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        own = torch.cuda.default_generators[device.index or 0] if devices else torch.default_generator
+        yield own.manual_seed
+
+
 def _learn_from(
-    x: Tensor, drawn: Sequence[Tensor], fabric: Fabric, module: nn.Module, objective: Objective, count: int
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The objective's total and terms for a batch, whose gradient the weights have afterwards."""
+    drawn: Drawn, fabric: Fabric, module: nn.Module, objective: Objective, how: Optimisation
+) -> tuple[Tensor, dict[str, Tensor], Joint]:
+    """The objective's total and terms for a batch, whose gradient the weights have afterwards; and the outputs."""
+    made: list[Joint] = []
 
     def loss(joint: Joint) -> tuple[Tensor, dict[str, Tensor]]:
-        return objective(Outputs(x=(x,) * len(drawn), h=joint.h, z=joint.z, decoded=joint.decoded))
+        made[:] = [_detached(joint)]
+        x = () if drawn.x is None else (drawn.x,) * len(drawn.views)
+        return objective(Outputs(x=x, h=joint.h, z=joint.z, decoded=joint.decoded))
 
-    count = min(count, len(x) // 2)
+    views = drawn.views
+    count = min(how.accumulate, len(views[0]) // 2)
     if count > 1:
         # The views were drawn for the whole batch and are cut now: once, not in both passes, and the same ones as
         # without micro-batches, so that cutting changes nothing but what batch norm sees. The price is the memory of
         # the inputs, which is small beside that of a network's graph.
-        micro_batches = list(zip(*(view.tensor_split(count) for view in drawn), strict=True))
-        return accumulate(module, micro_batches, loss, backward=fabric.backward)
-    total, terms = loss(module(drawn))
+        micro_batches = list(zip(*(view.tensor_split(count) for view in views), strict=True))
+        return *accumulate(module, micro_batches, loss, backward=fabric.backward), made[0]
+    total, terms = loss(module(views))
     fabric.backward(total)
-    return total, terms
+    return total, terms, made[0]
+
+
+def _detached(joint: Joint) -> Joint:
+    return Joint(*(None if part is None else tuple(one.detach() for one in part) for part in joint))  # type: ignore[arg-type]
 
 
 def _record(state: State, terms: dict[str, Tensor]) -> None:
     if not state.names:
         state.names = tuple(terms)
-        state.terms = torch.zeros(state.steps, len(terms), device=state.generator.device)
+        state.terms = torch.zeros(state.steps, len(terms), device=state.device)
     if state.step >= len(state.terms):
         state.terms = torch.cat((state.terms, torch.zeros_like(state.terms)))
     state.terms[state.step] = torch.stack(list(terms.values()))

@@ -17,7 +17,8 @@ from vicreg.functional import principal_axes
 from vicreg.networks import Branch, JointEmbedding, TableDecoder, TableEncoder, drawn, expander, perceptron
 from vicreg.objectives import OBJECTIVES, Objective, anchor, reconstruction
 from vicreg.training.config import TableConfig
-from vicreg.training.engine import Callback, Optimisation, Order, State, device_of, every_row, start, train
+from vicreg.training.engine import Callback, Machine, Optimisation, State, machine, start, train
+from vicreg.training.feed import Order, Resident, every_row, full_batches
 from vicreg.training.optim import constant, one_cycle
 from vicreg.views import Pair, Table, distinct_neighbors
 
@@ -27,14 +28,14 @@ class TableRun:
     """A run ready to go: its state, and what :func:`vicreg.training.engine.train` needs beside it."""
 
     state: State
-    table: Table
-    views: Pair
+    feed: Resident
     objective: Objective
     how: Optimisation
+    place: Machine
 
     def train(self, callbacks: Sequence[Callback] = ()) -> State:
         """Step to the end."""
-        return train(self.state, self.table, self.views, self.objective, self.how, callbacks)
+        return train(self.state, self.feed, self.objective, self.how, self.place, callbacks)
 
 
 def table_run(
@@ -68,10 +69,12 @@ def table_run(
     """
     config.check()
     require(len(x) >= 2, "X", "hold at least 2 rows to learn from", f"n_samples = {len(x)}")
-    table = resident(x, sources, views, device_of(config.device))
+    place = machine(config.device, precision=config.precision)
     how = optimisation(config, config.steps_for(len(x)))
-    state = start(joint_embedding(config, x, encoders, chosen), table, how)
-    return TableRun(state, table, views, objective(config, sources, state.model) if chosen is None else chosen, how)
+    order = Order(full_batches(len(x), config.batch_size), len(x), config.seed, place.device)
+    feed = Resident(resident(x, sources, views, place.device).batch, views, order, config.seed)
+    state = start(joint_embedding(config, x, encoders, chosen), place.device, how)
+    return TableRun(state, feed, objective(config, sources, state.model) if chosen is None else chosen, how, place)
 
 
 def one_pass(
@@ -93,12 +96,12 @@ def one_pass(
         chosen: In place of the configured objective.
     """
     require(len(x) >= 2, "X", "hold at least 2 rows to learn from", f"n_samples = {len(x)}")
-    table = resident(x, sources, views, state.generator.device)
-    cuts = every_row(len(x), config.batch_size)
-    state.order = Order(cuts, len(x), state.generator)
-    state.steps = state.step + len(cuts) - 1
+    place = machine(config.device, precision=config.precision)
+    order = Order(every_row(len(x), config.batch_size), len(x), config.seed, place.device, begun=state.step)
+    feed = Resident(resident(x, sources, views, place.device).batch, views, order, config.seed)
+    state.steps = state.step + order.batches
     chosen = objective(config, sources, state.model) if chosen is None else chosen
-    return TableRun(state, table, views, chosen, optimisation(config, state.steps, constant))
+    return TableRun(state, feed, chosen, optimisation(config, state.steps, constant), place)
 
 
 def resident(x: NDArray[np.float32], sources: NDArray[np.int64], views: Pair, device: torch.device) -> Table:
@@ -110,16 +113,8 @@ def resident(x: NDArray[np.float32], sources: NDArray[np.int64], views: Pair, de
 
 def optimisation(config: TableConfig, steps: int, schedule: Callable[[int, int], float] = one_cycle) -> Optimisation:
     """The part of the settings that the loop knows."""
-    return Optimisation(
-        steps,
-        config.batch_size,
-        config.learning_rate,
-        config.weight_decay,
-        config.precision,
-        config.seed,
-        schedule,
-        config.accumulate,
-    )
+    rate, decay = config.learning_rate, config.weight_decay
+    return Optimisation(steps, rate, decay, config.seed, schedule, config.accumulate)
 
 
 def objective(config: TableConfig, sources: NDArray[np.int64], model: JointEmbedding) -> Objective:
