@@ -36,11 +36,18 @@ ONLY = {
     "runs": {"_checks"},
     "functional": {"_checks", "distributed"},
     "evaluation": {"_checks", "functional"},
-    "inference": {"_checks", "data", "networks", "runs"},
+    "inference": {"_checks", "data", "networks", "runs", "views"},
 }
 FORBIDDEN = {("training", "evaluation"), ("training", "inference")}
-OPTIONAL = {"faiss", "skrub", "pandas", "polars"}
-OPTIONAL_FILES = {"views/neighbors.py", "data/discover.py"}
+OPTIONAL = {"faiss", "skrub", "pandas", "polars", "PIL", "simplejpeg", "webdataset", "fsspec", "timm", "onnxruntime"}
+OPTIONAL_FILES = {
+    "views/neighbors.py",
+    "data/discover.py",
+    "data/decode.py",
+    "data/shards.py",
+    "networks/foreign.py",
+    "networks/export.py",
+}
 
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)
 

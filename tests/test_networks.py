@@ -80,7 +80,7 @@ def test_networks_drawn_at_the_same_time_are_equal():
 
 
 def test_a_layer_that_cannot_be_drawn_is_refused():
-    with pytest.raises(TypeError, match="a layer must be linear or batch norm to be drawn; got PReLU"):
+    with pytest.raises(TypeError, match="a layer must be linear, a convolution or a norm to be drawn, .*; got PReLU"):
         initialise(nn.Sequential(nn.Linear(2, 2), nn.PReLU()), seeded())
 
 

@@ -1,18 +1,30 @@
 """Networks: encoders by kind of data, expanders, branches and their joint embedding."""
 
+from vicreg.networks.foreign import TimmEncoder, output_width
+from vicreg.networks.image import IMAGE_ENCODERS, image_encoder
 from vicreg.networks.initial import drawn, initialise
 from vicreg.networks.joint import Branch, Joint, JointEmbedding
-from vicreg.networks.mlp import ENCODERS, TableDecoder, TableEncoder, expander, perceptron
+from vicreg.networks.kinds import ENCODERS
+from vicreg.networks.mlp import TableDecoder, TableEncoder, default_expander, expander, perceptron
+from vicreg.networks.resnet import ResNet
+from vicreg.networks.vit import ViT
 
 __all__ = [
     "ENCODERS",
+    "IMAGE_ENCODERS",
     "Branch",
     "Joint",
     "JointEmbedding",
+    "ResNet",
     "TableDecoder",
     "TableEncoder",
+    "TimmEncoder",
+    "ViT",
+    "default_expander",
     "drawn",
     "expander",
+    "image_encoder",
     "initialise",
+    "output_width",
     "perceptron",
 ]

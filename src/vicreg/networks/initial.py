@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Generator, nn
@@ -11,6 +11,14 @@ from torch import Generator, nn
 from vicreg._checks import require
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+@runtime_checkable
+class Starting(Protocol):
+    """A module with parameters of its own, or whose layers start otherwise than :func:`initialise` has it."""
+
+    def start(self, generator: Generator | None) -> None:
+        """Change what the layers below it, already filled, shall not keep; None is PyTorch's global generator."""
 
 
 def drawn(make: Callable[[], Module], generator: Generator) -> Module:
@@ -30,15 +38,18 @@ def drawn(make: Callable[[], Module], generator: Generator) -> Module:
     return initialise(module.to_empty(device=generator.device), generator)
 
 
-def initialise(module: Module, generator: Generator) -> Module:
-    """Fill linear layers and batch norms as PyTorch's own ``reset_parameters`` does, from the generator.
+def initialise(module: Module, generator: Generator | None) -> Module:
+    """Fill every layer, from the generator; what a module's own ``start`` does comes last.
+
+    Linear layers and norms start as PyTorch's own ``reset_parameters`` has it, convolutions from a normal distribution
+    by their fan-out (He et al., arXiv:1502.01852), as torchvision's ResNets do.
 
     Args:
         module: Changed in place.
-        generator: On the device of the module.
+        generator: On the device of the module; None is PyTorch's global one.
 
     Raises:
-        TypeError: A layer of another kind has parameters of its own.
+        TypeError: A layer of another kind has parameters or buffers of its own, which would be left as they are.
 
     Example:
         >>> layer = initialise(nn.Linear(4, 100), Generator().manual_seed(0))
@@ -50,9 +61,17 @@ def initialise(module: Module, generator: Generator) -> Module:
             nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)
             if layer.bias is not None:
                 nn.init.uniform_(layer.bias, -(layer.in_features**-0.5), layer.in_features**-0.5, generator=generator)
-        elif isinstance(layer, nn.BatchNorm1d):
+        elif isinstance(layer, nn.Conv1d | nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm):
             layer.reset_parameters()
-        else:
-            known = next(layer.parameters(recurse=False), None) is None
-            require(known, "a layer", "be linear or batch norm to be drawn", type(layer).__name__, error=TypeError)
+        elif not isinstance(layer, Starting):
+            own = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
+            rule = "be linear, a convolution or a norm to be drawn, or have a method 'start'"
+            require(not own, "a layer", rule, type(layer).__name__, error=TypeError)
+    for layer in module.modules():
+        if isinstance(layer, Starting):
+            layer.start(generator)
     return module

@@ -54,6 +54,21 @@ def expander(n_in: int, widths: Sequence[int]) -> nn.Module:
     return perceptron(n_in, widths[:-1], widths[-1]) if widths else nn.Identity()
 
 
+def default_expander(width: int) -> tuple[int, int, int]:
+    """Layer widths of an expander that suit a representation of this width: four times as wide, at most 8192.
+
+    That is 8192-8192-8192 for ResNet-50's 2048 and for what is wider (section 4.2 and table 1 of the VICReg paper,
+    arXiv:2105.04906), and 2048-2048-2048 for ResNet-18's 512 (solo-learn's setting for CIFAR-10, at 1df0b89,
+    ``scripts/pretrain/cifar/vicreg.yaml``, with one hidden layer fewer).
+
+    Example:
+        >>> default_expander(2048), default_expander(512), default_expander(128)
+        ((8192, 8192, 8192), (2048, 2048, 2048), (512, 512, 512))
+    """
+    wide = min(4 * width, 8192)
+    return wide, wide, wide
+
+
 class TableEncoder(nn.Module):
     """A perceptron from vectorised rows to representations, with a linear path beside it.
 
@@ -174,6 +189,11 @@ class TableDecoder(nn.Module):
         self.register_buffer("projection", torch.zeros(n_read_out, n_features))
         self.register_buffer("offset", torch.zeros(n_read_out))
 
+    def start(self, generator: Generator | None) -> None:
+        """Aim at nothing yet."""
+        self.projection.zero_()
+        self.offset.zero_()
+
     def aim_at(self, projection: Tensor, offset: Tensor) -> None:
         """Set what is to be read out: ``projection @ x + offset``."""
         self.projection.copy_(projection)
@@ -182,6 +202,3 @@ class TableDecoder(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """The row and the read-out side by side, (n, p + m)."""
         return torch.cat((self.row(h), self.read_out(h)), dim=1)
-
-
-ENCODERS: dict[str, type[TableEncoder]] = {"mlp": TableEncoder}
