@@ -44,6 +44,7 @@ OPTIONAL_FILES = {
     "views/neighbors.py",
     "data/discover.py",
     "data/decode.py",
+    "data/image_given.py",
     "data/shards.py",
     "networks/foreign.py",
     "networks/export.py",

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from vicreg.evaluation import EmbeddingComparison, hold_out, infer_task
 from vicreg.evaluation.splits import MOST_JUDGED_ROWS, one_split
-from vicreg.training.config import TableConfig, to_mapping
+from vicreg.training.config import TableConfig
+from vicreg.training.settings import to_mapping
 from vicreg.workflows import fitting, judging, read_settings
 
 

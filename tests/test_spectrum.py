@@ -141,3 +141,45 @@ def test_half_precision_and_graphs():
 def test_messages(call, error, match):
     with pytest.raises(error, match=match):
         call()
+
+
+def power_law(alpha, rows=400, columns=150):
+    """An embedding whose covariance has the eigenvalues 1, 2^-alpha, 3^-alpha, ... exactly."""
+    flat = torch.linalg.qr(normal(rows, columns) - normal(rows, columns).mean(dim=0))[0]
+    flat = torch.linalg.qr(flat - flat.mean(dim=0))[0]
+    turned = torch.linalg.qr(normal(columns, columns, seed=1))[0]
+    return (flat * torch.arange(1.0, columns + 1, dtype=torch.float64) ** (-alpha / 2)) @ turned
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 2.5])
+@pytest.mark.parametrize("columns", [3, 8, 50, 150])
+def test_alpha_of_a_power_law_is_its_exponent(alpha, columns):
+    z = power_law(alpha, columns=columns)
+    for moved in (z, 30 * z + 5, z.float()):
+        assert spectrum.alpha_req(moved).item() == pytest.approx(alpha, abs=1e-3)
+
+
+@pytest.mark.parametrize(("shape", "first", "last"), [((300, 120), 4, 100), ((40, 60), 4, 39), ((300, 5), 1, 5)])
+def test_alpha_is_numpys_weighted_fit(shape, first, last):
+    z = normal(*shape) * torch.arange(1, shape[1] + 1)
+    eigen = np.sort(np.linalg.eigvalsh(np.cov(z.numpy(), rowvar=False)))[::-1][first - 1 : last]
+    number = np.arange(first, last + 1)
+    slope = np.polyfit(np.log(number), np.log(eigen), 1, w=number**-0.5)[0]  # numpy squares its weights
+    assert spectrum.alpha_req(z).item() == pytest.approx(-slope, rel=1e-9)
+
+
+def test_alpha_leaves_out_directions_that_are_not_there():
+    z = torch.cat([power_law(1.0, columns=30), torch.zeros(400, 20)], dim=1)
+    z = z @ torch.linalg.qr(normal(50, 50, seed=2))[0]
+    assert spectrum.alpha_req(z).item() == pytest.approx(1, abs=1e-3)
+    assert spectrum.alpha_req(z.float()).item() == pytest.approx(1, abs=1e-3)
+    assert math.isnan(spectrum.alpha_req(normal(64, 1) @ normal(1, 9)).item())
+    assert math.isnan(spectrum.alpha_req(torch.ones(8, 3)).item())
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "words"), [(0, 9, "first must be at least 1"), (4, 4, "last must be at least 5")]
+)
+def test_alpha_refuses_an_empty_range(first, last, words):
+    with pytest.raises(ValueError, match=words):
+        spectrum.alpha_req(normal(9, 9), first, last)

@@ -13,9 +13,10 @@ from sklearn.decomposition import PCA
 
 from vicreg.loss import VICRegLoss
 from vicreg.objectives import Outputs, anchor
-from vicreg.training.config import TableConfig, from_mapping, to_mapping
+from vicreg.training.config import TableConfig
 from vicreg.training.engine import device_of
 from vicreg.training.feed import Order, every_row, full_batches
+from vicreg.training.settings import from_mapping, to_mapping
 from vicreg.training.optim import one_cycle, parameter_groups
 from vicreg.training.table import one_pass, table_run, whitened_pca
 from vicreg.views import table_views
@@ -30,7 +31,7 @@ def small(steps=12, seed=0, **settings):
 
 def test_yaml_comes_back():
     config = TableConfig(steps=7, encoder=(3, 4), n_components=None, view_rate=0.25)
-    assert from_mapping(yaml.safe_load(yaml.safe_dump(to_mapping(config)))) == config
+    assert from_mapping(yaml.safe_load(yaml.safe_dump(to_mapping(config))), TableConfig) == config
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_yaml_comes_back():
 )
 def test_wrong_settings_are_named(values, said):
     with pytest.raises(ValueError, match=said):
-        from_mapping(values)
+        from_mapping(values, TableConfig)
 
 
 def test_epochs_become_steps():

@@ -24,9 +24,10 @@ from vicreg.functional import PrincipalAxes, principal_axes
 from vicreg.inference import Embedder
 from vicreg.objectives import Objective
 from vicreg.runs import Run
-from vicreg.training.config import LARGEST_SEED, Precision, TableConfig, from_mapping
+from vicreg.training.config import TableConfig
 from vicreg.training.engine import State
 from vicreg.training.progress import progress
+from vicreg.training.settings import LARGEST_SEED, Precision, from_mapping
 from vicreg.training.table import one_pass, table_run
 from vicreg.views import TableView, table_views
 from vicreg.views.table import ViewsLike
@@ -281,7 +282,7 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         beside |= {"objective"} if isinstance(self.objective, Objective) else set()
         given = self.get_params(deep=False)
         plain = {name: _plain(value) for name, value in given.items() if name in NAMES - beside}
-        return from_mapping(plain | {"seed": _seed(self.random_state)})
+        return from_mapping(plain | {"seed": _seed(self.random_state)}, TableConfig)
 
     def _views(self) -> tuple[TableView, TableView]:
         return table_views(self.views, self.view_rate)

@@ -2,7 +2,11 @@
 
 from vicreg.evaluation.baselines import PrincipalComponents, pca
 from vicreg.evaluation.comparison import EmbeddingComparison
+from vicreg.evaluation.finetuning import FineTuning, fine_tuned, labelled_share, published_settings
 from vicreg.evaluation.inputs import infer_task
+from vicreg.evaluation.linear import LinearProbe, among_first, probe_batches, probe_features
+from vicreg.evaluation.online import OnlineLinear, epoch_readings
+from vicreg.evaluation.probes import ProbeComparison, both_codes
 from vicreg.evaluation.readings import readings, readings_in_words
 from vicreg.evaluation.resampling import (
     Interval,
@@ -12,6 +16,7 @@ from vicreg.evaluation.resampling import (
     r2_difference,
     r2_interval,
 )
+from vicreg.evaluation.results import Comparison
 from vicreg.evaluation.scores import (
     Score,
     cluster_agreement,
@@ -22,21 +27,35 @@ from vicreg.evaluation.scores import (
     trustworthiness,
 )
 from vicreg.evaluation.splits import hold_out
+from vicreg.evaluation.weighted import weighted_knn
 
 __all__ = [
+    "Comparison",
     "EmbeddingComparison",
+    "FineTuning",
     "Interval",
+    "LinearProbe",
+    "OnlineLinear",
     "PrincipalComponents",
+    "ProbeComparison",
     "Score",
     "accuracy_difference",
     "accuracy_interval",
+    "among_first",
+    "both_codes",
     "cluster_agreement",
+    "epoch_readings",
+    "fine_tuned",
     "hold_out",
     "infer_task",
     "knn",
+    "labelled_share",
     "linear_probe",
     "mean_interval",
     "pca",
+    "probe_batches",
+    "probe_features",
+    "published_settings",
     "r2_difference",
     "r2_interval",
     "readings",
@@ -44,4 +63,5 @@ __all__ = [
     "silhouette_by_label",
     "stability",
     "trustworthiness",
+    "weighted_knn",
 ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 
-from vicreg._checks import check_choice, check_integer, listed, require, shown
+from vicreg._checks import check_choice, check_integer, require, shown
 from vicreg.evaluation import words
 from vicreg.evaluation.inputs import (
     FloatArray,
@@ -19,21 +19,14 @@ from vicreg.evaluation.inputs import (
     conditioned,
     infer_task,
 )
-from vicreg.evaluation.resampling import (
-    Interval,
-    accuracy_difference,
-    accuracy_interval,
-    mean_interval,
-    r2_difference,
-    r2_interval,
-)
-from vicreg.evaluation.scores import Score, cluster_agreement, knn, linear_probe, silhouette_by_label
+from vicreg.evaluation.results import Comparison, Measured
+from vicreg.evaluation.scores import cluster_agreement, knn, linear_probe, silhouette_by_label
 from vicreg.evaluation.splits import FEWEST_TO_FIT, Split, check_test, cross_validation, one_split
 
 PROBES: dict[str, Callable[..., FloatArray]] = {"knn": knn, "linear": linear_probe}
 
 
-class EmbeddingComparison:
+class EmbeddingComparison(Comparison):
     """Judge representations of the same rows by their labels, on rows that no probe was fitted on.
 
     Each is asked by 5 nearest neighbours and by a linear probe for the labels of held-out rows (accuracy, or R2 for
@@ -87,150 +80,42 @@ class EmbeddingComparison:
         random_state: int = 0,
     ) -> None:
         check_choice("task", task, ("auto", "classification", "regression"))
-        self._seed = check_integer("random_state", random_state, 0, 2**32 - 1)
+        seed = check_integer("random_state", random_state, 0, 2**32 - 1)
         matrices = _check_representations(representations)
         rows = len(next(iter(matrices.values())))
         labels = check_labels(labels, rows)
-        self.task: Task = infer_task(labels) if task == "auto" else task
-        self.widths = {name: matrix.shape[1] for name, matrix in matrices.items()}
+        kind: Task = infer_task(labels) if task == "auto" else task
 
-        targets = _targets(labels, self.task)
-        groups = targets if self.task == "classification" else np.zeros(rows, dtype=np.intp)
-        rng = np.random.default_rng(self._seed)
+        targets = _targets(labels, kind)
+        groups = targets if kind == "classification" else np.zeros(rows, dtype=np.intp)
+        rng = np.random.default_rng(seed)
         splits = cross_validation(groups, rng) if test is None else one_split(check_test(test, rows), groups, rng)
         require(len(splits) > 0, "rows", "be enough to hold some out", rows)
         self.judged: IntArray = np.sort(np.concatenate([split.test for split in splits]))
-        self._targets = targets[self.judged]
-        _check_splits(splits, groups, self._targets, self.task)
-        self.notes = _notes(rows, groups, splits, self.judged, self.task)
+        judged = targets[self.judged]
+        _check_splits(splits, groups, judged, kind)
+        notes = _notes(rows, groups, splits, self.judged, kind)
 
-        # Per representation and metric, one number for each judged row: all that intervals and differences need.
-        self._by_row: dict[str, dict[str, FloatArray]] = {}
-        scores: list[Score] = []
+        measured = {}
         for name, matrix in matrices.items():
-            self._by_row[name] = {metric: self._held_out(metric, matrix, targets, splits) for metric in PROBES}
-            if self.task == "classification":
-                judged = matrix[self.judged]
-                self._by_row[name]["silhouette"] = silhouette_by_label(judged, self._targets, self._seed)
-            for metric, values in self._by_row[name].items():
-                interval = self._interval(metric, values)
-                scores.append(Score(name, metric, interval.value, interval.low, interval.high))
-            if self.task == "classification":
-                ari, nmi = cluster_agreement(judged, self._targets, self._seed)
-                scores += [Score(name, "ari", ari, None, None), Score(name, "nmi", nmi, None, None)]
-        self.scores = tuple(scores)
+            by_row = {metric: self._held_out(metric, matrix, targets, splits, kind) for metric in PROBES}
+            whole = {}
+            if kind == "classification":
+                by_row["silhouette"] = silhouette_by_label(matrix[self.judged], judged, seed)
+                whole = dict(zip(("ari", "nmi"), cluster_agreement(matrix[self.judged], judged, seed), strict=True))
+            measured[name] = Measured(matrix.shape[1], by_row, whole)
+        super().__init__(measured, judged, kind, list(PROBES), notes, seed)
 
-    def _held_out(self, metric: str, matrix: FloatArray, targets: Any, splits: tuple[Split, ...]) -> FloatArray:
+    def _held_out(
+        self, metric: str, matrix: FloatArray, targets: Any, splits: tuple[Split, ...], task: Task
+    ) -> FloatArray:
         results = np.empty(len(self.judged))
         for train, test in ((split.train, split.test) for split in splits):
             # Conditioned together, or training and held-out rows would be moved apart.
             z = conditioned(matrix[np.append(train, test)])
-            found = PROBES[metric](z[: len(train)], targets[train], z[len(train) :], targets[test], task=self.task)
+            found = PROBES[metric](z[: len(train)], targets[train], z[len(train) :], targets[test], task=task)
             results[np.searchsorted(self.judged, test)] = found
         return results
-
-    def _interval(self, metric: str, values: FloatArray) -> Interval:
-        if metric == "silhouette":
-            return mean_interval(values, self._seed)
-        if self.task == "regression":
-            return r2_interval(self._targets, values, self._seed)
-        return accuracy_interval(values, self._seed)
-
-    def differences(self, name: str, other: str) -> dict[str, Interval]:
-        """How much higher the one scores than the other on the same rows, with the interval of that difference.
-
-        Args:
-            name: A representation.
-            other: Another.
-
-        Returns:
-            By metric (``"knn"``, ``"linear"``, and for classes ``"silhouette"``), the first's score minus the other's.
-
-        Raises:
-            ValueError: A name that is not in the comparison.
-        """
-        first, second = self._by_row[self._known(name)], self._by_row[self._known(other)]
-        return {metric: self._difference(metric, first[metric], second[metric]) for metric in first}
-
-    def _difference(self, metric: str, values: FloatArray, other: FloatArray) -> Interval:
-        if metric == "silhouette":
-            return mean_interval(values - other, self._seed)
-        if self.task == "regression":
-            return r2_difference(self._targets, values, other, self._seed)
-        return accuracy_difference(values, other, self._seed)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The scores as plain rows, for a CSV file or a data frame.
-
-        Returns:
-            One dict per score: representation, width, task, metric, value, low, high, rows (judged).
-        """
-        return [
-            {
-                "representation": score.representation,
-                "width": self.widths[score.representation],
-                "task": self.task,
-                "metric": score.metric,
-                "value": score.value,
-                "low": score.low,
-                "high": score.high,
-                "rows": len(self.judged),
-            }
-            for score in self.scores
-        ]
-
-    def summary(self) -> str:
-        """The scores as a table of plain text: a row per representation, a column per metric, and the notes."""
-        table = words.score_table(self.scores, self.widths, self.task)
-        return "\n".join([table, "", *self.notes])
-
-    def verdict(self, name: str, against: Sequence[str] | None = None) -> str:
-        """What the numbers mean for one representation, in one sentence.
-
-        A difference counts if its interval leaves out 0, to the three decimals shown; losses are named like wins.
-        Where no representation clearly beats guessing the commonest class, or the mean, there is no winner. Each
-        interval is one of 95 % by itself: of many comparisons of equals, one in twenty shows a difference.
-
-        Args:
-            name: The representation the sentence is about.
-            against: The others to compare it with; by default all.
-
-        Returns:
-            The sentence.
-
-        Raises:
-            ValueError: An unknown name, or nothing to compare with.
-        """
-        self._known(name)
-        others = [other for other in self.widths if other != name] if against is None else list(against)
-        require(len(others) > 0, "against", "name another representation", "none")
-        require(name not in others, "against", "name other representations", shown(name))
-        by_probe = {
-            other: {metric: interval for metric, interval in self.differences(name, other).items() if metric in PROBES}
-            for other in others
-        }
-        guess = "" if self._beats_guessing([name, *others]) else self._guess
-        return words.verdict(name, by_probe, self.widths, self.task, len(self.judged), guess)
-
-    @property
-    def _guess(self) -> str:
-        """The best answer that looks at no representation, in words."""
-        return "guessing the commonest class" if self.task == "classification" else "guessing the mean"
-
-    def _beats_guessing(self, names: Sequence[str]) -> bool:
-        """Whether a probe on one of the representations clearly does better than the best guess."""
-        if self.task == "regression":
-            return any(score.representation in names and (score.low or 0) > 0 for score in self.scores)
-        guessed = (self._targets == np.bincount(self._targets).argmax()).astype(np.float64)
-        rows = (self._by_row[name][probe] for name in names for probe in PROBES)
-        return any(accuracy_difference(values, guessed, self._seed).sign > 0 for values in rows)
-
-    def _known(self, name: str) -> str:
-        require(name in self.widths, "name", f"be one of {listed(self.widths, 20)}", shown(name))
-        return name
-
-    def __repr__(self) -> str:
-        return self.summary()
 
 
 def _check_representations(representations: Mapping[str, Any]) -> dict[str, FloatArray]:

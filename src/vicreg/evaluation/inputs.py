@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -62,6 +63,62 @@ def check_representation(name: str, values: Any) -> FloatArray:
     got = f"{finite.size - np.count_nonzero(finite)} that are NaN or infinite"
     require(bool(finite.all()), name, "hold finite numbers only", got, "Fill or drop them first.")
     return array
+
+
+def as_features(name: str, values: Any) -> torch.Tensor:
+    """Features as a real (n, k) tensor that shares their memory, of the type and on the device they come in.
+
+    Unlike `check_representation` it makes no float64 copy, which 60,000 rows cannot spare; whether all values are
+    finite shows where they are used.
+
+    Args:
+        name: What to call them in a message.
+        values: A tensor, or anything that ``numpy.asarray`` takes.
+
+    Raises:
+        TypeError: The values are no real numbers.
+        ValueError: The shape is not (n, k) with n, k >= 1.
+
+    Example:
+        >>> as_features("h", np.array([[1, 2]], dtype=np.uint8))
+        tensor([[1, 2]], dtype=torch.uint8)
+    """
+    if isinstance(values, torch.Tensor):
+        tensor = values.detach()
+        require(not tensor.is_complex(), name, "hold real numbers", f"dtype {tensor.dtype}", error=TypeError)
+    else:
+        array = np.asarray(values)
+        require(array.dtype.kind in "biuf", name, "hold real numbers", f"dtype {array.dtype}", error=TypeError)
+        if min(array.strides, default=0) < 0 or not array.dtype.isnative:  # what torch cannot share
+            array = np.array(array, dtype=array.dtype.newbyteorder("="))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)  # nobody writes
+            tensor = torch.from_numpy(array)
+    shape = tuple(tensor.shape)
+    require(tensor.ndim == 2 and tensor.numel() > 0, name, "be a matrix (rows, numbers per row)", shape)
+    return tensor
+
+
+def check_codes(codes: Any, rows: int, classes: int) -> IntArray:
+    """Classes as numbers from 0 to ``classes - 1``, on the CPU.
+
+    Raises:
+        TypeError: They are no whole numbers.
+        ValueError: Another number of rows, or a class out of range.
+
+    Example:
+        >>> check_codes(torch.tensor([0, 2]), rows=2, classes=3).tolist()
+        [0, 2]
+    """
+    array = codes.cpu().numpy() if isinstance(codes, torch.Tensor) else np.asarray(codes)
+    whole = array.dtype.kind in "iu"
+    fix = "Number the classes from 0; numbers to predict are no classes."
+    require(whole, "codes", "be whole numbers, one per class", f"dtype {array.dtype}", fix, TypeError)
+    require(array.shape == (rows,), "codes", f"be one for each of the {rows} rows", f"shape {array.shape}")
+    within = rows > 0 and array.min() >= 0 and array.max() < classes
+    got = f"{array.min()} to {array.max()}" if rows else "none"
+    require(bool(within), "codes", f"lie between 0 and {classes - 1}", got)
+    return array.astype(np.intp)
 
 
 def conditioned(values: FloatArray) -> FloatArray:

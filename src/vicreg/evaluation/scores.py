@@ -50,7 +50,8 @@ class Score:
 
     Attributes:
         representation: Its name.
-        metric: ``"knn"``, ``"linear"`` (accuracy, or R2 of a regression), ``"silhouette"``, ``"ari"`` or ``"nmi"``.
+        metric: ``"knn"``, ``"linear"`` (accuracy, or R2 of a regression), ``"silhouette"``, ``"ari"`` or ``"nmi"``;
+            of a `ProbeComparison` ``"knn20"``, ``"knn200"``, ``"linear"`` or ``"top5"`` (accuracy).
         value: On the judged rows.
         low: Lower end of the 95 % interval; None for ARI and NMI, whose chance is in k-means as much as in rows.
         high: Upper end.

@@ -8,8 +8,17 @@ from vicreg.evaluation.inputs import Task, name_of
 from vicreg.evaluation.resampling import Interval
 from vicreg.evaluation.scores import Score
 
-HEADINGS = {"knn": "5-NN", "linear": "linear", "silhouette": "silhouette", "ari": "k-means ARI", "nmi": "k-means NMI"}
-PROBE_NAMES = {"knn": "5-NN", "linear": "the linear probe"}
+HEADINGS = {
+    "knn": "5-NN",
+    "knn20": "20-NN",
+    "knn200": "200-NN",
+    "linear": "linear",
+    "top5": "linear top-5",
+    "silhouette": "silhouette",
+    "ari": "k-means ARI",
+    "nmi": "k-means NMI",
+}
+PROBE_NAMES = {"knn": "5-NN", "knn20": "weighted 20-NN", "knn200": "weighted 200-NN", "linear": "the linear probe"}
 UNITS: dict[Task, str] = {"classification": "accuracy", "regression": "R2"}
 OBJECTS: dict[Task, str] = {"classification": "labels", "regression": "values"}
 

@@ -3,6 +3,7 @@
 from vicreg.functional.fused import Evaluated, Formula, evaluate
 from vicreg.functional.principal import PrincipalAxes, principal_axes
 from vicreg.functional.spectrum import (
+    alpha_req,
     covariance_spectrum,
     dead_dimensions,
     excess_covariance,
@@ -20,6 +21,7 @@ __all__ = [
     "Evaluated",
     "Formula",
     "PrincipalAxes",
+    "alpha_req",
     "covariance",
     "covariance_spectrum",
     "dead_dimensions",

@@ -122,6 +122,47 @@ def rankme(z: Tensor) -> Tensor:
     return torch.where(total > 0, torch.special.entr(share).sum().exp(), total)
 
 
+def alpha_req(z: Tensor, first: int = 4, last: int = 100) -> Tensor:
+    """Decay of the covariance spectrum: the alpha of eigenvalue j being proportional to j^-alpha (alpha-ReQ).
+
+    A least-squares line through the logarithms of the eigenvalues ``first`` to ``last`` over the logarithms of their
+    numbers, each weighed with 1 / j, so that every octave counts alike. Embeddings of good encoders are said to lie
+    near 1; far above it few directions carry everything, near 0 all carry the same, be it signal or noise.
+
+    Source: Agrawal, Mondal, Ghosh, Richards, "alpha-ReQ: Assessing representation quality in self-supervised learning
+    by measuring eigenspectrum decay", NeurIPS 2022. The weights and the range are those of its published code, after
+    Stringer et al., Nature 2019; the paper names no range.
+
+    Args:
+        z: Embeddings, (n, d), n at least 2; rows should be many times ``last``, or the tail is that of the sample.
+        first: Number of the first eigenvalue of the fit, from 1; 1 where there are fewer than ``first + 2``.
+        last: Number of the last one, above ``first``. Eigenvalues that are 0 up to rounding are left out.
+
+    Returns:
+        A scalar; NaN where fewer than two eigenvalues are left.
+
+    Raises:
+        TypeError: ``z`` is no floating tensor.
+        ValueError: The shape of ``z`` is wrong, or the range is empty.
+
+    Example:
+        >>> corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> round(alpha_req(corners * torch.tensor([2.0, 1.0])).item(), 4)  # eigenvalues 4 and 1
+        2.0
+    """
+    check_integer("last", last, check_integer("first", first, 1) + 1)
+    values = singular_values(z)
+    # A matrix has singular values of this size by rounding alone (as in numpy.linalg.matrix_rank).
+    rounding = values[0] * max(z.shape) * torch.finfo(values.dtype).eps
+    rank = int((values > rounding).sum())
+    start = first if rank >= first + 2 else 1
+    number = torch.arange(start, min(last, rank) + 1, device=z.device, dtype=values.dtype)
+    weight = 1 / number
+    x, y = number.log(), 2 * values[start - 1 : min(last, rank)].log()
+    x, y = x - (weight * x).sum() / weight.sum(), y - (weight * y).sum() / weight.sum()
+    return -(weight * x * y).sum() / (weight * x * x).sum()
+
+
 def participation_ratio(z: Tensor) -> Tensor:
     """Effective dimension (sum of eigenvalues)^2 / sum of squared eigenvalues of the covariance matrix.
 

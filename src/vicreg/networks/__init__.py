@@ -8,6 +8,7 @@ from vicreg.networks.kinds import ENCODERS
 from vicreg.networks.mlp import TableDecoder, TableEncoder, default_expander, expander, perceptron
 from vicreg.networks.resnet import ResNet
 from vicreg.networks.vit import ViT
+from vicreg.networks.weights import load_weights
 
 __all__ = [
     "ENCODERS",
@@ -25,6 +26,7 @@ __all__ = [
     "expander",
     "image_encoder",
     "initialise",
+    "load_weights",
     "output_width",
     "perceptron",
 ]

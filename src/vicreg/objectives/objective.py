@@ -42,6 +42,8 @@ class Outputs:
         target: The target branch's embeddings.
         maps: Feature maps.
         decoded: The decoder's outputs.
+        n_large: How many of the views are large: pairs among the others, small crops, have no part in the invariance
+            term. With None all have.
 
     Example:
         >>> import torch
@@ -51,13 +53,14 @@ class Outputs:
         (2, None)
     """
 
-    x: Views
+    x: Views | None
     h: Views
     z: Views
     p: Views | None = None
     target: Views | None = None
     maps: Views | None = None
     decoded: Views | None = None
+    n_large: int | None = None
 
 
 @dataclass(frozen=True)
@@ -238,6 +241,8 @@ class Objective(Mapping[str, Term]):
                 weight = self[name].weight
                 scaled = tuple(w * 2 / len(views) for w in per_view(f"Weight of {shown(name)}", weight, len(views)))
                 settings |= {kind: weight if kind == "invariance" else scaled} | self[name].options
+            if "invariance" in names:
+                settings["n_large"] = outputs.n_large
             return checked(Formula(**settings), views, [f"{on}_{suffix(i)}" for i in range(len(views))])
 
         formula, batch = common_batch("default", share)

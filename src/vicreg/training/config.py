@@ -1,20 +1,18 @@
-"""Settings of a run: frozen dataclasses, and their YAML."""
+"""Settings of a run, for each kind of source: their defaults stand here."""
 
 from __future__ import annotations
 
-import re
-import typing
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from vicreg._checks import check_choice, check_integer, check_number, listed, message, require, shown
+from vicreg._checks import check_choice, check_integer, check_number, require
 from vicreg.objectives import OBJECTIVES
-from vicreg.views import table_views
+from vicreg.training.settings import LARGEST_SEED, Precision, check_device, check_ranges, check_types
+from vicreg.views import RECIPES, table_views
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-
-LARGEST_SEED = 2**63 - 2
-"""PyTorch's generators take one more; the seed after a run's own serves a second run."""
+COEFFICIENTS = ("sim_coeff", "std_coeff", "cov_coeff", "variance_target")
+COUNTS = {"batch_size": 2, "accumulate": 1}
+SAME_FOLDER = "same-folder"
 
 
 @dataclass(frozen=True)
@@ -87,29 +85,17 @@ class TableConfig:
         Raises:
             ValueError: One is not.
         """
-        for name, kind in typing.get_type_hints(TableConfig).items():
-            _checked(name, getattr(self, name), kind)
+        check_types(self)
         table_views(self.views, self.view_rate)
         check_choice("objective", self.objective, OBJECTIVES)
-        for name in (
-            "reconstruction",
-            "anchor",
-            "sim_coeff",
-            "std_coeff",
-            "cov_coeff",
-            "variance_target",
-            "weight_decay",
-        ):
-            check_number(name, getattr(self, name), 0)
-        check_number("learning_rate", self.learning_rate, 0, open_low=True)
-        for name in ("encoder", "expander", "decoder"):
-            for width in getattr(self, name):
-                check_integer(f"each width in {name}", width, 1)
-        for name, least in (("n_components", 1), ("steps", 1), ("epochs", 1), ("batch_size", 2), ("accumulate", 1)):
-            if getattr(self, name) is not None:
-                check_integer(name, getattr(self, name), least)
-        rule, fix = f"be at most half of batch_size = {self.batch_size}", "Batch norm needs two rows in a micro-batch."
-        require(2 * self.accumulate <= self.batch_size, "accumulate", rule, self.accumulate, fix)
+        check_ranges(
+            self,
+            from_zero=(*COEFFICIENTS, "reconstruction", "anchor", "weight_decay"),
+            above_zero=("learning_rate",),
+            widths=("encoder", "expander", "decoder"),
+            whole={"n_components": 1, "steps": 1, "epochs": 1, **COUNTS},
+        )
+        _check_micro_batches(self)
         check_integer("seed", self.seed, 0, LARGEST_SEED)
         check_device(self.device)
         return self
@@ -121,65 +107,119 @@ class TableConfig:
         return self.epochs * max(1, n_rows // self.batch_size)
 
 
-def check_device(name: str) -> str:
-    """The name of a device, which this machine may have or not.
+@dataclass(frozen=True)
+class ImageConfig:
+    """How pictures are learnt from.
 
-    Raises:
-        ValueError: It is none that a run can be on.
+    Attributes:
+        encoder: resnet18, resnet34, resnet50, resnet50x2, vit_tiny, vit_small, or timm:NAME where timm is installed.
+        width: Channels of a ResNet's first stage, or width of a transformer's tokens; as published when left out.
+        weights: A file of weights to start from: safetensors or PyTorch, ours, torchvision's or timm's.
+        image_size: Side of the views in pixels; when left out that of pictures of up to 64 pixels, else 224.
+        views: Recipe of the views: paper, official, cifar, crop or identity; or same-folder, where two pictures of one
+            folder are the two views. When left out cifar for views of up to 64 pixels, else paper.
+        small_views: Small crops beside the two large ones.
+        small_size: Side of the small crops; three sevenths of image_size when left out.
+        objective: Name of the objective.
+        sim_coeff: Weight of the invariance term, lambda in the paper.
+        std_coeff: Weight of the variance term, mu in the paper.
+        cov_coeff: Weight of the covariance term, nu in the paper.
+        variance_target: Standard deviation below which the variance term acts, gamma in the paper.
+        expander: Widths of the expander's layers; three of 8192 for a ResNet-50, fewer for smaller encoders when left
+            out.
+        shared: Whether all views pass through one branch; otherwise each has its own, and the first is kept.
+        epochs: Passes over the pictures.
+        steps: Optimiser steps, in place of epochs.
+        batch_size: Pictures per step, over all devices.
+        accumulate: Micro-batches that a step's pictures are cut into; the loss stays that of all of them.
+        optimizer: lars as in the paper, larc (LARS with clipping, as recipes for small pictures have it) or adamw.
+        learning_rate: Per 256 pictures of the batch, at its highest.
+        weight_decay: Of matrices and filters.
+        warmup_epochs: Epochs over which the learning rate rises; then it falls along a cosine.
+        precision: Arithmetic of the networks; the loss is always at least float32. 16-mixed needs a GPU.
+        channels_last: Whether pictures lie in memory channel by channel, which is faster; wherever it is safe when left
+            out.
+        compile: Whether torch.compile compiles the networks.
+        device: auto, cpu, cuda, cuda:N or mps.
+        devices: Devices of each machine.
+        nodes: Machines.
+        workers: Threads that open pictures which are not kept in memory; one less than the cores when left out.
+        max_corrupt: Share of pictures that may be unreadable before the run stops.
+        seed: Of everything random.
     """
-    rule, fix = "be auto, cpu, cuda, cuda:N or mps", "Try device='cpu'."
-    require(re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", name) is not None, "device", rule, shown(name), fix)
-    return name
+
+    encoder: str = "resnet18"
+    width: int | None = None
+    weights: str | None = None
+    image_size: int | None = None
+    views: str | None = None
+    small_views: int = 0
+    small_size: int | None = None
+    objective: str = "vicreg"
+    sim_coeff: float = 25.0
+    std_coeff: float = 25.0
+    cov_coeff: float = 1.0
+    variance_target: float = 1.0
+    expander: tuple[int, ...] | None = None
+    shared: bool = True
+    epochs: int = 100
+    steps: int | None = None
+    batch_size: int = 256
+    accumulate: int = 1
+    optimizer: Literal["lars", "larc", "adamw"] = "larc"
+    learning_rate: float = 0.3
+    weight_decay: float = 1e-4
+    warmup_epochs: float = 10.0
+    precision: Precision = "32-true"
+    channels_last: bool | None = None
+    compile: bool = False
+    device: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    workers: int | None = None
+    max_corrupt: float = 0.05
+    seed: int = 0
+
+    def check(self) -> ImageConfig:
+        """The settings themselves, if each is within its range.
+
+        Raises:
+            ValueError: One is not.
+        """
+        check_types(self)
+        if self.views is not None:
+            check_choice("views", self.views, [*RECIPES, SAME_FOLDER])
+        fix = "Small crops would have no branch of their own."
+        require(
+            self.shared or not self.small_views, "small_views", "be 0 with separate branches", self.small_views, fix
+        )
+        check_choice("objective", self.objective, OBJECTIVES)
+        ones = ("width", "image_size", "small_size", "epochs", "steps", "devices", "nodes", "workers")
+        check_ranges(
+            self,
+            from_zero=(*COEFFICIENTS, "weight_decay", "warmup_epochs"),
+            above_zero=("learning_rate",),
+            widths=("expander",),
+            whole={"small_views": 0, **dict.fromkeys(ones, 1), **COUNTS},
+        )
+        _check_micro_batches(self)
+        check_number("max_corrupt", self.max_corrupt, 0, 1)
+        check_integer("seed", self.seed, 0, LARGEST_SEED)
+        check_device(self.device)
+        processes = self.devices * self.nodes
+        rule = f"be a multiple of devices * nodes = {processes}"
+        require(self.batch_size % processes == 0, "batch_size", rule, self.batch_size)
+        return self
+
+    def steps_for(self, n: int) -> int:
+        """Optimiser steps over so many pictures."""
+        return self.steps or self.epochs * max(1, n // self.batch_size)
 
 
-def to_mapping(config: TableConfig) -> dict[str, Any]:
-    """The settings as plain values, for YAML.
-
-    Example:
-        >>> to_mapping(TableConfig(encoder=(64,)))["encoder"]
-        [64]
-    """
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+def _check_micro_batches(config: TableConfig | ImageConfig) -> None:
+    rule, fix = f"be at most half of batch_size = {config.batch_size}", "Batch norm needs two rows in a micro-batch."
+    require(2 * config.accumulate <= config.batch_size, "accumulate", rule, config.accumulate, fix)
 
 
-def from_mapping(values: object) -> TableConfig:
-    """Settings from a mapping, such as parsed YAML or JSON; what it leaves out is at its default.
-
-    Raises:
-        ValueError: An unknown name, or a value of another type than the setting's.
-
-    Example:
-        >>> from_mapping({"steps": 10}).steps
-        10
-        >>> from_mapping({"stesp": 10})
-        Traceback (most recent call last):
-        ValueError: a setting must be one of ...
-    """
-    if not isinstance(values, dict):
-        raise ValueError(message("settings", "be a mapping of names to values", shown(values)))
-    types = typing.get_type_hints(TableConfig)
-    names = [field.name for field in fields(TableConfig)]
-    checked: dict[str, Any] = {}
-    for name, value in values.items():
-        require(name in names, "a setting", f"be one of {listed(names, len(names))}", shown(name))
-        checked[name] = _checked(str(name), value, types[str(name)])
-    return TableConfig(**checked).check()
-
-
-def _checked(name: str, value: Any, kind: Any) -> Any:
-    if typing.get_origin(kind) is tuple:
-        widths = isinstance(value, list | tuple) and all(type(one) is int for one in value)
-        require(widths, name, "be a list of whole numbers", shown(value))
-        return tuple(value)
-    if typing.get_origin(kind) is Literal:
-        require(value in typing.get_args(kind), name, f"be one of {listed(typing.get_args(kind))}", shown(value))
-        return value
-    accepted = typing.get_args(kind) or (kind,)
-    if float in accepted and type(value) is int:
-        value = float(value)
-    require(type(value) in accepted, name, f"be of type {_named(accepted)}", shown(value))
-    return value
-
-
-def _named(accepted: tuple[type, ...]) -> str:
-    return " or ".join("None" if one is type(None) else one.__name__ for one in accepted)
+CONFIGS: dict[str, type[TableConfig] | type[ImageConfig]] = {"table": TableConfig, "image": ImageConfig}
+"""From the kind of a source to its settings."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -18,9 +18,9 @@ from vicreg._checks import message, require, shown
 from vicreg.networks import Joint, JointEmbedding
 from vicreg.objectives import Objective, Outputs
 from vicreg.training.accumulate import accumulate
-from vicreg.training.config import Precision, check_device
 from vicreg.training.feed import Drawn, Feed, seed_of
 from vicreg.training.optim import one_cycle, parameter_groups
+from vicreg.training.settings import Precision, check_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,10 +170,11 @@ class State:
             raise ValueError(
                 message("checkpoint", "fit the run's networks", "other tensors", "Start a new run.")
             ) from mismatch
+        weights = [one for group in self.optimizer.param_groups for one in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in _under("optimizer.", tensors).items():
             index, _, key = name.partition(".")
-            moments.setdefault(int(index), {})[key] = value
+            moments.setdefault(int(index), {})[key] = _laid_out_as(weights[int(index)], value)
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         self.step = plain["step"]
         self.names = tuple(plain["names"])
@@ -185,6 +186,11 @@ class State:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _laid_out_as(weight: Tensor, moment: Tensor) -> Tensor:
+    """A moment in its weight's layout: fused optimisers read both as they lie in memory."""
+    return torch.empty_like(weight, dtype=moment.dtype).copy_(moment) if moment.shape == weight.shape else moment
 
 
 Callback = Callable[[State], None]
@@ -220,8 +226,11 @@ class Optimisation:
     compiled: bool = False
 
 
-def start(model: JointEmbedding, device: torch.device, how: Optimisation) -> State:
-    """A run at step 0 on its device."""
+def start(model: JointEmbedding, place: Machine, how: Optimisation) -> State:
+    """A run at step 0 on its device; over several GPUs, batch norm takes its statistics from all of them."""
+    device = place.device
+    if place.count > 1 and device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]  # torch's
     model.to(device)
     if how.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stub
@@ -264,7 +273,7 @@ def train(
         >>> how = Optimisation(steps=5, learning_rate=0.01, weight_decay=0.0, seed=0)
         >>> model = JointEmbedding([Branch(torch.nn.Linear(8, 2), torch.nn.Linear(2, 16))])
         >>> here = machine("cpu")
-        >>> state = train(start(model, here.device, how), feed, vicreg(), how, here)
+        >>> state = train(start(model, here, how), feed, vicreg(), how, here)
         >>> state.step, len(state.history()["total"])
         (5, 5)
     """
@@ -273,7 +282,7 @@ def train(
     module.train()
     if state.step:
         feed.seek(state.feed)
-    with _randomness_of_our_own(place.device) as reseed:
+    with _randomness_of_our_own(place.device) as reseed, closing(feed):
         while state.step < state.steps:
             drawn = feed.draw(state.step)
             reseed(seed_of(how.seed, 2, state.step, place.rank))
@@ -309,8 +318,8 @@ def _learn_from(
 
     def loss(joint: Joint) -> tuple[Tensor, dict[str, Tensor]]:
         made[:] = [_detached(joint)]
-        x = () if drawn.x is None else (drawn.x,) * len(drawn.views)
-        return objective(Outputs(x=x, h=joint.h, z=joint.z, decoded=joint.decoded))
+        x = None if drawn.x is None else (drawn.x,) * len(drawn.views)
+        return objective(Outputs(x=x, h=joint.h, z=joint.z, decoded=joint.decoded, n_large=drawn.n_large))
 
     views = drawn.views
     count = min(how.accumulate, len(views[0]) // 2)

@@ -23,11 +23,13 @@ class Drawn:
         views: One tensor per view, with the samples in the same order.
         x: The samples before their views were taken, for objectives that ask for them.
         labels: (b,) the samples' classes where they are known, -1 where not: to judge by, never to learn from.
+        n_large: How many of the views are large, where the others are small crops.
     """
 
     views: Sequence[Tensor]
     x: Tensor | None = None
     labels: Tensor | None = None
+    n_large: int | None = None
 
 
 class Feed(Protocol):
@@ -41,6 +43,9 @@ class Feed(Protocol):
 
     def seek(self, position: dict[str, Any]) -> None:
         """Go to where a stream stood."""
+
+    def close(self) -> None:
+        """Nothing more will be asked for: let go of threads and files."""
 
 
 def seed_of(seed: int, *which: int) -> int:
@@ -166,4 +171,7 @@ class Resident:
         return {}
 
     def seek(self, position: dict[str, Any]) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
         """Nothing to do."""

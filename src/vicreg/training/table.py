@@ -73,7 +73,7 @@ def table_run(
     how = optimisation(config, config.steps_for(len(x)))
     order = Order(full_batches(len(x), config.batch_size), len(x), config.seed, place.device)
     feed = Resident(resident(x, sources, views, place.device).batch, views, order, config.seed)
-    state = start(joint_embedding(config, x, encoders, chosen), place.device, how)
+    state = start(joint_embedding(config, x, encoders, chosen), place, how)
     return TableRun(state, feed, objective(config, sources, state.model) if chosen is None else chosen, how, place)
 
 

@@ -1,5 +1,7 @@
 """Views: a batch becomes two samples of the same thing, by kind of data."""
 
+from vicreg.views.crop import resized_one
+from vicreg.views.image import RECIPES, ImageView, evaluation_view, image_views
 from vicreg.views.neighbors import distinct_neighbors
 from vicreg.views.table import (
     VIEWS,
@@ -18,10 +20,12 @@ from vicreg.views.table import (
 )
 
 __all__ = [
+    "RECIPES",
     "VIEWS",
     "Batch",
     "Custom",
     "Identity",
+    "ImageView",
     "Marginal",
     "Mask",
     "Neighbors",
@@ -31,5 +35,8 @@ __all__ = [
     "TableView",
     "Walk",
     "distinct_neighbors",
+    "evaluation_view",
+    "image_views",
+    "resized_one",
     "table_views",
 ]

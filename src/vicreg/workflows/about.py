@@ -18,7 +18,8 @@ from vicreg._checks import listed, message, require, shown
 from vicreg.data import Frame, fingerprint, read_table
 from vicreg.evaluation import hold_out
 from vicreg.runs import Run
-from vicreg.training.config import TableConfig, from_mapping, to_mapping
+from vicreg.training.config import TableConfig
+from vicreg.training.settings import from_mapping, to_mapping
 
 EMBEDDING_COLUMN = re.compile(r"vicreg\d+")
 
@@ -110,7 +111,7 @@ def columns_of(run: Run, about: dict[str, Any]) -> Columns:
 def config_of(run: Run, about: dict[str, Any]) -> TableConfig:
     """The settings of the fit."""
     try:
-        return from_mapping(about.get("settings"))
+        return from_mapping(about.get("settings"), TableConfig)
     except (ValueError, TypeError) as failure:
         raise runs.damaged(run.config, f"settings of which {str(failure).rstrip('.')}") from failure
 
@@ -130,7 +131,7 @@ def read_settings(path: Path) -> TableConfig:
     except ValueError as failure:
         got = " ".join(str(failure.__cause__ or "no mapping of names to values").split())
         raise ValueError(message(where, "hold settings as YAML, such as steps: 1500", shown(got))) from failure
-    return from_mapping(found.get("settings", found))
+    return from_mapping(found.get("settings", found), TableConfig)
 
 
 def same_table(run: Run, about: dict[str, Any], source: Path | None) -> Frame:

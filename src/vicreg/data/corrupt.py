@@ -1,0 +1,114 @@
+"""Pictures that cannot be read: the error that names one, and the ledger that counts them and stops a run."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any
+
+from vicreg._checks import check_number, listed, message, require, shown
+
+MAX_CORRUPT = 0.05
+"""A run goes on past so large a share of corrupt pictures and stops beyond it."""
+FEWEST = 1000
+"""The share is of so many pictures at least where nobody knows how many there are, lest the first few decide."""
+
+
+class CorruptImage(ValueError):  # noqa: N818  # what it is, as the ledger and the log call it
+    """A picture that cannot be read.
+
+    Args:
+        name: What its source calls it.
+        got: What is wrong with it.
+        rule: What it should have been.
+        fix: What to do about it, where something can be.
+
+    Attributes:
+        name: The same.
+
+    Example:
+        >>> raise CorruptImage("cat.jpg", "an empty file")
+        Traceback (most recent call last):
+        vicreg.data.corrupt.CorruptImage: the picture 'cat.jpg' must be readable; got an empty file.
+    """
+
+    def __init__(self, name: str, got: object, rule: str = "be readable", fix: str = "") -> None:
+        super().__init__(message(f"the picture {shown(name)}", rule, got, fix))
+        self.name = name
+
+
+class Corrupt:
+    """Counts pictures that could not be read, and stops the run when they are too many. Threads may share one.
+
+    A picture counts once, however often it is met. The share is of all pictures where their number is known, so that
+    the order in which they are met decides nothing; of a stream, whose length is not, it is of those met so far, or of
+    1000 if fewer were.
+
+    Args:
+        max_corrupt: The largest share that a run goes on with, 0 to 1.
+        of: Number of pictures; None for a stream.
+
+    Raises:
+        ValueError: ``max_corrupt`` is no share.
+
+    Example:
+        >>> ledger = Corrupt(max_corrupt=0.5, of=3)
+        >>> ledger.add(CorruptImage("a.jpg", "an empty file"))
+        >>> ledger.names, ledger.news()
+        (['a.jpg'], ["the picture 'a.jpg' must be readable; got an empty file."])
+    """
+
+    def __init__(self, max_corrupt: float = MAX_CORRUPT, of: int | None = None) -> None:
+        self.max_corrupt = check_number("max_corrupt", max_corrupt, 0, 1)
+        self.of = of
+        self._seen = 0
+        self._names: dict[str, None] = {}
+        self._news: list[str] = []
+        self._lock = Lock()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    @property
+    def names(self) -> list[str]:
+        """The corrupt pictures, in the order in which they were met."""
+        with self._lock:
+            return list(self._names)
+
+    def good(self, count: int = 1) -> None:
+        """So many more pictures were read."""
+        with self._lock:
+            self._seen += count
+
+    def add(self, error: CorruptImage) -> None:
+        """One could not be.
+
+        Raises:
+            ValueError: That is one too many.
+        """
+        with self._lock:
+            if error.name not in self._names:
+                self._seen += 1
+                self._names[error.name] = None
+                self._news.append(str(error))
+            bad, seen = list(self._names), self._seen
+        enough = len(bad) <= self.max_corrupt * (self.of or max(seen, FEWEST))
+        got = f"{len(bad)} of {self.of or seen} ({listed(bad)}), the last because {error}"
+        rule = f"be at most {self.max_corrupt:g} of all (max_corrupt)"
+        require(enough, "corrupt pictures", rule, got, "Mend or remove them, or raise max_corrupt.")
+
+    def news(self) -> list[str]:
+        """What is wrong with those that were added since the last call, for the log."""
+        with self._lock:
+            news, self._news = self._news, []
+        return news
+
+    def state(self) -> dict[str, Any]:
+        """All that was counted, as JSON can hold it."""
+        with self._lock:
+            return {"seen": self._seen, "names": list(self._names)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on counting from there."""
+        with self._lock:
+            self._seen = int(state["seen"])
+            self._names = dict.fromkeys(state["names"])

@@ -1,0 +1,265 @@
+"""From pictures and their settings to a run."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, nn
+from torch.optim import AdamW, Optimizer
+
+from vicreg._checks import check_choice, require
+from vicreg.data import Corrupt, ImageSource, Shards, Subset, common_size, in_memory
+from vicreg.networks import (
+    Branch,
+    JointEmbedding,
+    default_expander,
+    drawn,
+    expander,
+    image_encoder,
+    load_weights,
+    output_width,
+)
+from vicreg.objectives import OBJECTIVES, Objective
+from vicreg.training.config import SAME_FOLDER, ImageConfig
+from vicreg.training.engine import Callback, Machine, Optimisation, State, start, train
+from vicreg.training.feed import Feed, Order, full_batches
+from vicreg.training.lars import LARS
+from vicreg.training.optim import scaled_learning_rate, warmup_cosine
+from vicreg.training.pictures import Deal, OpenedPictures, Partners, ResidentPictures, threads
+from vicreg.training.shards import ShardPictures
+from vicreg.views import ImageView, image_views
+
+SMALL = 64
+"""Pictures of up to so many pixels are looked at in their own size."""
+LARGE_SIDE = 224
+LEAST_SIDE = 8
+MOST_BYTES = 2**31
+"""Pictures of one size that take no more are decoded once and kept in memory; on a GPU, at most a quarter of it."""
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "lars": LARS,
+    "larc": partial(LARS, eta=0.02, clip=True),
+    "adamw": AdamW,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRun:
+    """A run ready to go: its state, and what :func:`vicreg.training.engine.train` needs beside it.
+
+    Attributes:
+        state: At its start.
+        feed: The pictures' views by step.
+        objective: Total and terms.
+        how: How to step.
+        place: The machine.
+        size: Side of the large views.
+        epoch: Steps in an epoch.
+        ledger: Counts pictures that cannot be read.
+        notes: What a user should know of the start, such as what was left aside of a file of weights.
+    """
+
+    state: State
+    feed: Feed
+    objective: Objective
+    how: Optimisation
+    place: Machine
+    size: int
+    epoch: int
+    ledger: Corrupt
+    notes: tuple[str, ...] = ()
+
+    def train(self, callbacks: Sequence[Callback] = ()) -> State:
+        """Step to the end."""
+        return train(self.state, self.feed, self.objective, self.how, self.place, callbacks)
+
+
+def image_run(
+    config: ImageConfig,
+    source: ImageSource,
+    place: Machine,
+    codes: NDArray[np.int64] | None = None,
+    encoders: Sequence[nn.Module] = (),
+) -> ImageRun:
+    """Prepare a run on pictures with random access.
+
+    Args:
+        config: The settings.
+        source: The pictures that are learnt from.
+        place: The machine.
+        codes: (n,) the number of each picture's class, -1 for none: passed on to who judges, never learnt from.
+        encoders: In place of the configured one: one, of which every branch gets a copy, or one for each branch.
+
+    Raises:
+        ValueError: Fewer than two pictures, a setting out of its range, or an encoder whose output is no vector.
+
+    Example:
+        >>> from vicreg.data import GivenImages
+        >>> from vicreg.training.engine import machine
+        >>> pictures = np.random.default_rng(0).integers(256, size=(16, 8, 8, 3), dtype=np.uint8)
+        >>> config = ImageConfig(width=16, expander=(32,), batch_size=8, steps=2, device="cpu")
+        >>> run = image_run(config, GivenImages(pictures), machine("cpu"))
+        >>> run.train().step, run.size
+        (2, 8)
+    """
+    config.check()
+    require(len(source) >= 2, "the pictures", "be at least 2 to learn from", len(source))
+    size = image_size(config, source)
+    views = views_of(config, size)
+    ledger = Corrupt(config.max_corrupt, of=len(source))
+    kept = in_memory(source, _room(place.device), ledger, threads(config.workers))
+    rows = np.arange(len(source)) if kept is None else kept[1]
+    source = source if len(rows) == len(source) else Subset(source, rows)
+    labels = None if codes is None else torch.from_numpy(codes[rows]).to(place.device)
+    order = Order(full_batches(len(rows), config.batch_size), len(rows), config.seed)
+    model, notes = joint_embedding(config, size, encoders)
+    how = optimisation(config, config.steps_for(len(rows)), order.batches, min(config.batch_size, len(rows)), model)
+    deal = Deal(order, place.rank, place.count, _partners(config, source))
+    n_large = 2 if config.small_views else None
+    feed: Feed
+    if kept is not None:
+        array = torch.from_numpy(np.array(kept[0])).to(place.device)
+        feed = ResidentPictures(array, views, deal, labels, n_large)
+    else:
+        feed = OpenedPictures(
+            source, views, deal, how.steps, place.device, ledger, threads(config.workers), labels, n_large
+        )
+    state = start(model, place, how)
+    return ImageRun(state, feed, objective(config), how, place, size, order.batches, ledger, tuple(notes))
+
+
+def shard_run(config: ImageConfig, where: str, place: Machine, encoders: Sequence[nn.Module] = ()) -> ImageRun:
+    """Prepare a run on a stream of pictures from shards; its length is given in steps.
+
+    Args:
+        config: The settings, with ``steps``.
+        where: Path, folder, URL or pattern of the shards.
+        place: The machine; every process reads its own shards.
+        encoders: As in :func:`image_run`.
+
+    Raises:
+        ValueError: No steps are given, fewer shards than processes, or views of two pictures of one folder.
+        FileNotFoundError: A shard is not there.
+    """
+    config.check()
+    fix = "Nobody knows how many pictures shards hold."
+    steps = require_steps(config, fix)
+    require(config.views != SAME_FOLDER, "views", "be of one picture each in shards", config.views)
+    size = config.image_size or LARGE_SIDE
+    ledger = Corrupt(config.max_corrupt)
+    shards = Shards(where, config.seed, place.rank, place.count, ledger=ledger)
+    views = views_of(config, size)
+    each = config.batch_size // place.count
+    n_large = 2 if config.small_views else None
+    feed = ShardPictures(shards, views, each, config.seed, place, threads(config.workers), n_large)
+    model, notes = joint_embedding(config, size, encoders)
+    epoch = max(1, steps // max(1, config.epochs))
+    how = optimisation(config, steps, epoch, config.batch_size, model)
+    return ImageRun(start(model, place, how), feed, objective(config), how, place, size, epoch, ledger, tuple(notes))
+
+
+def channels_last_is_safe(model: nn.Module) -> bool:
+    """Whether pictures may lie in memory channel by channel, which makes convolutions much faster.
+
+    In PyTorch 2.13 on some CPUs, the backward pass of such a convolution aborts the process where it is of one pixel,
+    has a stride and few channels.
+    """
+    return not any(
+        isinstance(layer, nn.Conv2d)
+        and set(layer.kernel_size) == {1}
+        and max(layer.stride) > 1
+        and min(layer.in_channels, layer.out_channels) < 16
+        for layer in model.modules()
+    )
+
+
+def require_steps(config: ImageConfig, fix: str) -> int:
+    """The run's length in steps, which must be given."""
+    require(config.steps is not None, "steps", "be given for shards", None, fix)
+    return int(config.steps or 0)
+
+
+def image_size(config: ImageConfig, source: ImageSource) -> int:
+    """Side of the views: as configured, else that of small pictures, else 224."""
+    if config.image_size is not None:
+        return config.image_size
+    shorter = min(common_size(source))
+    return max(shorter, LEAST_SIDE) if shorter <= SMALL else LARGE_SIDE
+
+
+def views_of(config: ImageConfig, size: int) -> tuple[ImageView, ...]:
+    """The views that the settings name, of this size."""
+    usual = "cifar" if size <= SMALL else "paper"
+    name = usual if config.views in (None, SAME_FOLDER) else str(config.views)
+    return image_views(name, size, config.small_views, config.small_size)
+
+
+def _partners(config: ImageConfig, source: ImageSource) -> Partners | None:
+    if config.views != SAME_FOLDER:
+        return None
+    require(source.groups is not None, "views", "be others for pictures without folders", config.views)
+    return Partners(np.asarray(source.groups))
+
+
+def _room(device: torch.device) -> int:
+    """Bytes that pictures may take on the device."""
+    return min(MOST_BYTES, torch.cuda.mem_get_info(device)[1] // 4) if device.type == "cuda" else MOST_BYTES
+
+
+def joint_embedding(
+    config: ImageConfig, size: int, encoders: Sequence[nn.Module] = ()
+) -> tuple[JointEmbedding, list[str]]:
+    """The networks at their start, drawn from the seed; encoders that are given keep their weights, in copies.
+
+    Returns:
+        The networks, and notes on the file of weights.
+    """
+    generator = Generator().manual_seed(config.seed)
+    count = 1 if config.shared else 2
+    got = f"{len(encoders)} modules with shared={config.shared}"
+    require(len(encoders) in (0, 1, count), "encoder", "be one module, or two with shared=False", got)
+    made: list[nn.Module]
+    if encoders:
+        made = [copy.deepcopy(encoders[index % len(encoders)]) for index in range(count)]
+    else:
+        made = [image_encoder(config.encoder, size, generator, config.width) for _ in range(count)]
+    notes: list[str] = []
+    if config.weights is not None:
+        for encoder in made:
+            notes = load_weights(encoder, Path(config.weights))
+    widths = [output_width(encoder, torch.zeros(2, 3, size, size)) for encoder in made]
+    heads = [drawn(partial(expander, width, _expander(config, width)), generator) for width in widths]
+    return JointEmbedding([Branch(encoder, head) for encoder, head in zip(made, heads, strict=True)]), notes
+
+
+def _expander(config: ImageConfig, width: int) -> tuple[int, ...]:
+    return default_expander(width) if config.expander is None else config.expander
+
+
+def objective(config: ImageConfig) -> Objective:
+    """The objective that the settings name."""
+    method = OBJECTIVES[check_choice("objective", config.objective, OBJECTIVES)]
+    return method(config.sim_coeff, config.std_coeff, config.cov_coeff, config.variance_target)
+
+
+def optimisation(config: ImageConfig, steps: int, epoch: int, batch: int, model: nn.Module) -> Optimisation:
+    """The part of the settings that the loop knows."""
+    last = config.channels_last
+    return Optimisation(
+        steps=steps,
+        learning_rate=scaled_learning_rate(config.learning_rate, batch),
+        weight_decay=config.weight_decay,
+        seed=config.seed,
+        schedule=partial(warmup_cosine, warmup=round(config.warmup_epochs * epoch)),
+        accumulate=config.accumulate,
+        optimizer=OPTIMIZERS[config.optimizer],
+        channels_last=channels_last_is_safe(model) if last is None else last,
+        compiled=config.compile,
+    )
