@@ -46,6 +46,7 @@ OPTIONAL_FILES = {
     "data/decode.py",
     "data/image_given.py",
     "data/shards.py",
+    "data/tars.py",
     "networks/foreign.py",
     "networks/export.py",
 }

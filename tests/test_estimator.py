@@ -251,15 +251,21 @@ def test_damaged_encoders_are_named(wine, tmp_path):
         vicreg.load(tmp_path / "nowhere")
 
 
-def test_ones_own_modules_and_views(wine):
+def test_ones_own_modules_and_views(wine, tmp_path):
     X = wine[0].to_numpy()
     encoder = nn.Sequential(nn.Linear(13, 4), nn.Tanh())
     before = encoder[0].weight.clone()
     model = small(encoder=encoder, views=lambda batch, generator: batch.x + 0.1, reconstruction=0.0).fit(X)
     assert model.transform(X).shape == (178, 4)
     assert torch.equal(encoder[0].weight, before)
-    with pytest.raises(ValueError, match="encoder must be one of vicreg's own to be saved; got Sequential"):
-        model.save("nowhere")
+    model.save(tmp_path)
+    with pytest.raises(ValueError, match="to be made from a file alone; got one of your own class Sequential. Pass"):
+        vicreg.load(tmp_path)
+    again = vicreg.load(tmp_path, encoder=encoder).transform(X)
+    np.testing.assert_array_equal(again, model.transform(X))
+    assert torch.equal(encoder[0].weight, before)
+    with pytest.raises(ValueError, match="a description that does not fit"):
+        vicreg.load(tmp_path, encoder=nn.Linear(2, 2))
 
 
 def linear(width):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vicreg.estimators import VICReg
     from vicreg.evaluation import EmbeddingComparison
-    from vicreg.inference import Embedder, load
+    from vicreg.inference import Embedder, ImageEmbedder, load
     from vicreg.loss import VICRegLoss, vicreg_loss
     from vicreg.objectives import Objective, Outputs, Term
     from vicreg.training.accumulate import accumulate
@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Embedder": "vicreg.inference",
     "EmbeddingComparison": "vicreg.evaluation",
+    "ImageEmbedder": "vicreg.inference",
     "Objective": "vicreg.objectives",
     "Outputs": "vicreg.objectives",
     "Term": "vicreg.objectives",
@@ -33,6 +34,7 @@ _HOMES = {
 __all__ = [
     "Embedder",
     "EmbeddingComparison",
+    "ImageEmbedder",
     "Objective",
     "Outputs",
     "Term",

@@ -8,6 +8,7 @@ none is left waiting for the others.
 
 from __future__ import annotations
 
+import ast
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -202,6 +203,71 @@ def _check_rows(batch: Batch, own: Share) -> None:
     if several and empty:
         fix = f"There are none on process {', '.join(empty)}."
     require(batch.n >= own.least, own.name, f"have at least {own.least} rows{several}", batch.n, fix)
+
+
+def most(*numbers: int) -> tuple[int, ...]:
+    """The largest of each number over all processes of the default group; the numbers themselves for one alone.
+
+    Example:
+        >>> most(0, 15)
+        (0, 15)
+    """
+    count = process_count("default")
+    if count == 1:
+        return numbers
+    every = _exchanged(torch.tensor(numbers), None, count)
+    return tuple(every.max(dim=0).values.tolist())
+
+
+def every_text(own: str) -> list[str]:
+    """What each process of the default group has to say, however long, in their order.
+
+    Example:
+        >>> every_text("here")
+        ['here']
+    """
+    count = process_count("default")
+    if count == 1:
+        return [own]
+    (length,) = most(len(own.encode()))
+    content = own.encode().ljust(length, b"\0")
+    every = _exchanged(torch.frombuffer(bytearray(content), dtype=torch.uint8), None, count).cpu()
+    return [bytes(row.tolist()).rstrip(b"\0").decode() for row in every]
+
+
+def by_first(work: Callable[[], T]) -> T | None:
+    """What the first process of the default group alone does, or the same error on all of them.
+
+    Args:
+        work: Done on the first process, while the others wait.
+
+    Returns:
+        What came of it there; None elsewhere.
+
+    Raises:
+        TypeError: ``work`` raised one.
+        ValueError: Likewise.
+        OSError: Likewise.
+
+    Example:
+        >>> by_first(lambda: 3)
+        3
+    """
+    result, failure = None, None
+    if process_count("default") == 1:
+        return work()
+    if dist.get_rank() == 0:
+        try:
+            result = work()
+        except (TypeError, ValueError, OSError) as error:
+            failure = error
+    said = every_text(repr((type(failure).__name__, str(failure))) if failure else "")[0]
+    if failure is not None:
+        raise failure
+    if said:
+        kind, text = ast.literal_eval(said)
+        raise {"TypeError": TypeError, "ValueError": ValueError}.get(kind, OSError)(text)
+    return result
 
 
 def _handle(group: ProcessGroup) -> dist.ProcessGroup | None:

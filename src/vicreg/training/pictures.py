@@ -50,12 +50,13 @@ class Deal:
     partners: Partners | None = None
 
     def rows(self, step: int, n_views: int) -> list[Tensor]:
-        """For each view the rows of its pictures, (b,)."""
+        """For each view the rows of its pictures, (b,); views of the same pictures have the same tensor."""
         whole = self.order.rows(step)
-        shown = [whole] * n_views
+        shown = [whole[self.rank :: self.count]] * n_views
         if self.partners is not None:
-            shown[1] = self.partners.of(whole, Generator().manual_seed(seed_of(self.order.seed, 4, step)))
-        return [rows[self.rank :: self.count] for rows in shown]
+            others = self.partners.of(whole, Generator().manual_seed(seed_of(self.order.seed, 4, step)))
+            shown[1] = others[self.rank :: self.count]
+        return shown
 
 
 class Partners:
@@ -138,6 +139,24 @@ def _labels_of(labels: Tensor | None, rows: Tensor) -> Tensor | None:
     return None if labels is None else labels[rows.to(labels.device)]
 
 
+def finished(
+    views: Sequence[ImageView], opened: Sequence[Sequence[Tensor]], device: torch.device, generator: Generator
+) -> list[Tensor]:
+    """Each view of a batch from the crops that threads cut for it.
+
+    Args:
+        views: Of each picture.
+        opened: For each picture, for each view its crop, (3, size, size) uint8 on the CPU.
+        device: Where the views are finished.
+        generator: On the device.
+
+    Returns:
+        For each view (b, 3, size, size) float32.
+    """
+    batches = (torch.stack(crops).to(device, non_blocking=True) for crops in zip(*opened, strict=True))
+    return [view.finish(batch, generator) for view, batch in zip(views, batches, strict=True)]
+
+
 def cut(view: ImageView, u: Sequence[float], height: int, width: int) -> tuple[tuple[int, int, int, int], bool]:
     """The rectangle that a picture's numbers choose, and whether it is flipped."""
     return view.rectangle(u, height, width), u[-1] < view.flip
@@ -192,10 +211,7 @@ class OpenedPictures:
                 self._waiting[ahead] = self._begin(ahead)
         rows, opened = zip(*(future.result() for future in self._waiting.pop(step)), strict=True)
         self._generator.manual_seed(seed_of(self.deal.order.seed, 3, step, self.deal.rank))
-        views = []
-        for view, crops in zip(self.views, zip(*opened, strict=True), strict=True):
-            batch = torch.stack(crops).to(self.device, non_blocking=True)
-            views.append(view.finish(batch, self._generator))
+        views = finished(self.views, opened, self.device, self._generator)
         labels = None if self.labels is None else self.labels[list(rows)].to(self.device)
         return Drawn(views, labels=labels, n_large=self.n_large)
 

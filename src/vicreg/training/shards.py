@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from vicreg.data import CorruptImage, Shards, crops_of, open_picture
 from vicreg.training.engine import Machine
 from vicreg.training.feed import Drawn, seed_of
-from vicreg.training.pictures import STEPS_AHEAD, cut
+from vicreg.training.pictures import STEPS_AHEAD, cut, finished
 from vicreg.views import ImageView, resized_one
 
 
@@ -72,12 +72,8 @@ class ShardPictures:
                 found.append(crops)
                 labels.append(begun.label)
         self._generator.manual_seed(seed_of(self.seed, 3, step, self.place.rank))
-        device = self.place.device
-        views = [
-            view.finish(torch.stack(crops).to(device, non_blocking=True), self._generator)
-            for view, crops in zip(self.views, zip(*found, strict=True), strict=True)
-        ]
-        known = torch.tensor(labels, device=device) if max(labels) >= 0 else None
+        views = finished(self.views, found, self.place.device, self._generator)
+        known = torch.tensor(labels, device=self.place.device) if max(labels) >= 0 else None
         return Drawn(views, labels=known, n_large=self.n_large)
 
     def _begin(self) -> None:

@@ -210,7 +210,8 @@ class ImageView:
         chosen = u[0] < self.jitter
         strengths = (self.brightness, self.contrast, self.saturation, self.hue)
         changes = torch.where(chosen, (2 * u[1:5] - 1) * torch.tensor(strengths, device=u.device)[:, None], 0.0)
-        return jitter(means, *(1 + changes[:3]), changes[3])
+        brightness, contrast, saturation = (1 + changes[:3]).unbind(0)
+        return jitter(means, brightness, contrast, saturation, hue=changes[3])
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """One view of each picture, (b, 3, size, size) float32: ``finish(crop(images, draw(...)))``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -9,10 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
 
 from vicreg import runs
+from vicreg._checks import require
+from vicreg.distributed import by_first, every_text, most, process_count
 from vicreg.training.engine import Callback, State
-from vicreg.training.table import TableRun
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
 
@@ -71,50 +77,88 @@ def stoppable() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
+class Trainable(Protocol):
+    """A run ready to go."""
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+
+    def train(self, callbacks: Sequence[Callback] = ()) -> State:
+        """Step to the end."""
+
+
+class Kept(Protocol):
+    """What a checkpoint keeps beside the run's own state."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, none of which the run's own state has."""
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+
+    def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+        """Go back to there."""
+
+
 def train(
-    table_run: TableRun,
+    run: Trainable,
     checkpoint: Path,
     callbacks: Sequence[Callback],
     stop: Stop,
     saved: Callable[[State], None],
     say: Callable[[str], None],
+    kept: Sequence[Kept] = (),
 ) -> State:
     """Train to the end, from the checkpoint if there is one, and leave one.
 
+    Of several processes the first one writes; all stop at the same step.
+
     Args:
-        table_run: What to train.
+        run: What to train.
         checkpoint: The file.
         callbacks: Called after every step.
         stop: Looked at after every step.
-        saved: Called after the checkpoint was written.
+        saved: Called after the checkpoint was written, where it was.
         say: Told where the run goes on.
+        kept: What else goes into the checkpoint.
 
     Raises:
-        ValueError: The checkpoint is damaged.
+        ValueError: The checkpoint is damaged, or of another number of processes.
         KeyboardInterrupt: Somebody asked to stop; the checkpoint was written.
     """
-    state = table_run.state
+    state = run.state
     if checkpoint.exists():
-        _restore(state, checkpoint)
+        _restore(state, checkpoint, kept)
         say(f"Going on from step {state.step} of {state.steps}.")
     latest = time.monotonic()
 
     def save(state: State) -> None:
         nonlocal latest
-        runs.write_tensors(checkpoint, state.tensors(), state.plain())
-        saved(state)
+        feeds = [json.loads(text) for text in every_text(json.dumps(state.feed))]
+        by_first(lambda: write(state, feeds))
         latest = time.monotonic()
 
+    def write(state: State, feeds: list[Any]) -> None:
+        tensors, plain = state.tensors(), state.plain() | {"feed": feeds}
+        for one in kept:
+            tensors |= one.tensors()
+            plain |= one.plain()
+        runs.write_tensors(checkpoint, tensors, plain)
+        saved(state)
+
     def now_and_then(state: State) -> None:
-        if stop.asked or time.monotonic() - latest >= SECONDS_BETWEEN_CHECKPOINTS:
+        asked, due = most(stop.asked or 0, int(time.monotonic() - latest >= SECONDS_BETWEEN_CHECKPOINTS))
+        stop.asked = asked or None
+        if asked or due:
             save(state)
-        if stop.asked:
+        if asked:
             raise KeyboardInterrupt(f"stopped and saved at step {state.step} of {state.steps}")
 
     stop.patient = True
     try:
         if state.step < state.steps:
-            save(table_run.train([*callbacks, now_and_then]))
+            save(run.train([*callbacks, now_and_then]))
         state.model.eval()
     finally:
         stop.patient = False
@@ -123,9 +167,14 @@ def train(
     return state
 
 
-def _restore(state: State, checkpoint: Path) -> None:
+def _restore(state: State, checkpoint: Path, kept: Sequence[Kept]) -> None:
     tensors, plain = runs.read_tensors(checkpoint)
+    count, own = process_count("default"), torch.distributed.get_rank() if process_count("default") > 1 else 0
     try:
-        state.restore(tensors, plain)
+        feeds = plain["feed"]
+        require(len(feeds) == count, "processes", f"be {len(feeds)} as before", count)
+        state.restore(tensors, plain | {"feed": feeds[own]})
+        for one in kept:
+            one.restore(tensors, plain)
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as failure:
         raise runs.damaged(checkpoint, f"a checkpoint that does not fit ({failure!r})") from failure
