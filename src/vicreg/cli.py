@@ -5,32 +5,39 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from vicreg import workflows
-from vicreg.data import source_name
+from vicreg._checks import check_choice, require
+from vicreg.data import kind_of, source_name
 from vicreg.evaluation import readings_in_words
-from vicreg.training.config import TableConfig
+from vicreg.training.config import ImageConfig, TableConfig
 from vicreg.training.progress import progress
+from vicreg.training.recipes import RECIPES
 from vicreg.workflows import Columns, Interrupted, Judged
 
 DESCRIPTION = """Representations from data without labels.
 
-A table is a .csv or .tsv file (also .gz), a .parquet file or folder of parts, a .feather, .npy or .npz file. A run is
-the folder that `vicreg fit` leaves.
+A table is a .csv or .tsv file (also .gz), a .parquet file or folder of parts, a .feather, .npy or .npz file. Pictures
+are a folder of them, a .parquet file with a column of them, an .npz array, or .tar shards. A run is the folder that
+`vicreg fit` leaves.
 
   vicreg demo                                         a minute's tour on handwritten digits
   vicreg fit people.csv --labels income               learn from all other columns, judge on a fifth of the rows
-  vicreg embed runs/people new.csv --out new.parquet  embed new rows
-  vicreg evaluate runs/people labelled.csv            judge on new labelled rows
+  vicreg fit photos/ --encoder resnet50               learn from pictures; vicreg fit photos/ --help has the settings
+  vicreg embed runs/people new.csv --out new.parquet  embed new rows, or pictures
+  vicreg evaluate runs/people labelled.csv            judge on new labelled rows, or pictures
+  vicreg export runs/photos --format onnx --out f.onnx  the encoder for other programs
 """
 
+C = TypeVar("C", TableConfig, ImageConfig)
 Source = Annotated[Path, Positional, arg(metavar="SOURCE")]
 RunFolder = Annotated[Path, Positional, arg(metavar="RUN")]
 Names = UseAppendAction[tuple[tuple[str, ...], ...]]
@@ -76,15 +83,61 @@ def fit(
     _say(f"The run is in {folder}.")
 
 
-def embed(run: RunFolder, source: Source, *, out: Path) -> None:
-    """Embed the rows of a table with a run.
+def fit_images(
+    source: Annotated[str, Positional, arg(metavar="SOURCE")],
+    out: Path | None = None,
+    labels: str | None = None,
+    resume: bool = False,
+    config: Path | None = None,
+    recipe: str | None = None,
+    *,
+    settings: OmitArgPrefixes[ImageConfig],
+) -> None:
+    """Learn from pictures without labels, and leave a run with an encoder.
+
+    Args:
+        source: A folder of pictures, a .parquet file with a column of them, an .npz array, or .tar shards.
+        out: The run's folder; runs/NAME-OF-THE-SOURCE if left out.
+        labels: What to judge by, never to learn from: folder for the sub-folders, or the name of a column or array. A
+            fifth of the labelled pictures is held out.
+        resume: Go on with the interrupted run in the folder, with its own settings.
+        config: A YAML file of settings, or the config.yaml of another run; flags beside it win.
+        recipe: Published settings by name (imagenet-resnet50, cifar10-resnet18, cifar10-resnet18-1000); flags win.
+        settings: Settings of the run.
+    """
+    folder = out or Path("runs") / source_name(source.rstrip("/"))
+    with progress() as callback:
+        begin = workflows.resume_images if resume else workflows.fit_images
+        judged = begin(source, folder, labels, settings, callbacks=[callback], say=_say)
+    _tell(judged)
+    _say(f"The run is in {folder}.")
+
+
+def embed(
+    run: RunFolder,
+    source: Source,
+    *,
+    out: Path,
+    device: str = "auto",
+    workers: int | None = None,
+    max_corrupt: float = 0.05,
+) -> None:
+    """Embed the rows of a table, or pictures, with a run.
 
     Args:
         run: The folder of a finished run.
-        source: The table, with the columns of the fit by name; those that the fit set aside may be there or not.
+        source: The table, with the columns of the fit by name (those that the fit set aside may be there or not); or
+            pictures.
         out: The .parquet file to write.
+        device: For pictures: auto, cpu, cuda, cuda:N or mps.
+        workers: For pictures: threads that open them.
+        max_corrupt: For pictures: share of them that may be unreadable.
     """
-    workflows.embed(run, source, out, _say)
+    if workflows.kind_of_run(run) == "table":
+        workflows.embed(run, source, out, _say)
+    else:
+        options = {"device": device, "workers": workers, "max_corrupt": max_corrupt}
+        workflows.embed_images(run, str(source), out, say=_say, **options)  # type: ignore[arg-type]
 
 
 def evaluate(
@@ -92,15 +145,39 @@ def evaluate(
     source: Annotated[Path | None, Positional, arg(metavar="[SOURCE]")] = None,
     *,
     labels: str | None = None,
+    test: Path | None = None,
+    augmented: bool = False,
+    shares: tuple[float, ...] = (),
 ) -> None:
-    """Judge a run beside the raw columns and PCA, on rows that its fit did not see; without labels, show its readings.
+    """Judge a run beside raw data and PCA, on data that its fit did not see; without labels, show its readings.
 
     Args:
         run: The folder of a finished run.
-        source: New labelled rows, judged by cross-validation. Left out: the rows that the fit held out.
-        labels: The label column; that of the fit if left out.
+        source: New labelled data. A table is judged by cross-validation; of pictures a fifth is held out, unless --test
+            names others. Left out: what the fit held out.
+        labels: The label column; that of the fit if left out. For a folder of pictures its sub-folders.
+        test: For pictures: those to judge on, where SOURCE has those to train probes on.
+        augmented: For pictures: train a linear probe also on pictures cropped and flipped anew at every epoch.
+        shares: For pictures: fine-tune the whole encoder on these shares of the labels, such as 0.01 0.1.
     """
-    _tell(workflows.evaluate(run, source, labels))
+    if workflows.kind_of_run(run) == "table":
+        given = [name for name, value in (("--test", test), ("--augmented", augmented), ("--shares", shares)) if value]
+        require(not given, " and ".join(given), "be left out for tables", "a run on a table")
+        _tell(workflows.evaluate(run, source, labels))
+        return
+    where, on = (None if path is None else str(path) for path in (source, test))
+    _tell(workflows.evaluate_images(run, where, labels, on, augmented=augmented, shares=shares, say=_say))
+
+
+def export(run: RunFolder, *, format: str, out: Path) -> None:  # the flag's name
+    """Write the encoder of a run on pictures for other programs.
+
+    Args:
+        run: The folder of a finished run.
+        format: torchvision, safetensors or onnx.
+        out: The file to write.
+    """
+    workflows.export(run, format, out, _say)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -112,9 +189,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             warnings.showwarning = _show_warning  # type: ignore[assignment]  # it takes what it needs
             commands: dict[str, Callable[..., None]] = {
                 "demo": demo,
-                "fit": partial(fit, settings=_settings(given)),
+                "fit": _fit_for(given),
                 "embed": embed,
                 "evaluate": evaluate,
+                "export": export,
             }
             tyro.extras.subcommand_cli_from_dict(commands, prog="vicreg", description=DESCRIPTION, args=given)
     except Interrupted as stop:
@@ -128,14 +206,50 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
 
 
-def _settings(given: list[str]) -> TableConfig:
-    """The settings that flags start from: those of --config, else the defaults."""
+def _fit_for(given: list[str]) -> Callable[..., None]:
+    """The command `fit` with the settings of its source's kind, which flags start from."""
+    source = _source(given)
+    if source is None or kind_of(source) == "table":
+        return partial(fit, settings=_settings(given, TableConfig))
+    return partial(fit_images, settings=_settings(given, ImageConfig))
+
+
+def _source(given: list[str]) -> str | None:
+    """The source among the words of `fit`: the first that is no flag and no flag's value."""
+    if given[:1] != ["fit"]:
+        return None
+    switches = {"--resume", "-h", "--help"}
+    for kind in (TableConfig, ImageConfig):
+        names = [field.name.replace("_", "-") for field in fields(kind) if field.type in ("bool", "bool | None")]
+        switches |= {f"--{no}{name}" for name in names for no in ("", "no-")}
+    before = ["", *given[1:]]
+    free = [
+        word
+        for word, last in zip(given[1:], before, strict=False)
+        if not word.startswith("-") and (not last.startswith("-") or last in switches or "=" in last)
+    ]
+    there = [word for word in free if Path(word).exists()]  # flags that take several words leave others free
+    return next(iter(there or free), None)
+
+
+def _settings(given: list[str], kind: type[C]) -> C:
+    """The settings that flags start from: those of --config or --recipe, else the defaults."""
+    path, recipe = _value("--config", given), _value("--recipe", given)
+    require(path is None or recipe is None, "--recipe", "be left out beside --config", recipe)
+    if path is not None:
+        return workflows.read_settings(Path(path), kind)
+    if recipe is not None and kind is ImageConfig:
+        return RECIPES[check_choice("--recipe", recipe, RECIPES)]  # type: ignore[return-value]  # one of its kind
+    return kind()
+
+
+def _value(flag: str, given: list[str]) -> str | None:
     for index, word in enumerate(given):
-        if word == "--config" and index + 1 < len(given):
-            return workflows.read_settings(Path(given[index + 1]))
-        if word.startswith("--config="):
-            return workflows.read_settings(Path(word.removeprefix("--config=")))
-    return TableConfig()
+        if word == flag and index + 1 < len(given):
+            return given[index + 1]
+        if word.startswith(f"{flag}="):
+            return word.removeprefix(f"{flag}=")
+    return None
 
 
 def _tell(judged: Judged) -> None:

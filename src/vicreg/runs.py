@@ -239,6 +239,11 @@ class Run:
         return self.folder / "metrics.csv"
 
     @property
+    def epochs(self) -> Path:
+        """What was found at the end of every epoch."""
+        return self.folder / "epochs.csv"
+
+    @property
     def split(self) -> Path:
         """Which rows of the source were held out, (n,) booleans."""
         return self.folder / "split.npy"

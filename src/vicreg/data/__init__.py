@@ -13,6 +13,7 @@ from vicreg.data.image_subset import Subset, common_size, in_memory
 from vicreg.data.kinds import Kind, kind_of
 from vicreg.data.shards import Shards, fingerprint_shards, shard_urls
 from vicreg.data.spec import TableSpec, fit_spec
+from vicreg.data.tars import Sample
 
 __all__ = [
     "FOLDER",
@@ -24,6 +25,7 @@ __all__ = [
     "ImageArray",
     "ImageSource",
     "Kind",
+    "Sample",
     "Shards",
     "Subset",
     "TableSpec",

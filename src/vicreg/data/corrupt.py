@@ -21,6 +21,7 @@ class CorruptImage(ValueError):  # noqa: N818  # what it is, as the ledger and t
         got: What is wrong with it.
         rule: What it should have been.
         fix: What to do about it, where something can be.
+        what: What it is; a shard of pictures can be corrupt as well.
 
     Attributes:
         name: The same.
@@ -31,8 +32,8 @@ class CorruptImage(ValueError):  # noqa: N818  # what it is, as the ledger and t
         vicreg.data.corrupt.CorruptImage: the picture 'cat.jpg' must be readable; got an empty file.
     """
 
-    def __init__(self, name: str, got: object, rule: str = "be readable", fix: str = "") -> None:
-        super().__init__(message(f"the picture {shown(name)}", rule, got, fix))
+    def __init__(self, name: str, got: object, rule: str = "be readable", fix: str = "", what: str = "picture") -> None:
+        super().__init__(message(f"the {what} {shown(name)}", rule, got, fix))
         self.name = name
 
 
@@ -92,7 +93,7 @@ class Corrupt:
                 self._news.append(str(error))
             bad, seen = list(self._names), self._seen
         enough = len(bad) <= self.max_corrupt * (self.of or max(seen, FEWEST))
-        got = f"{len(bad)} of {self.of or seen} ({listed(bad)}), the last because {error}"
+        got = f"{len(bad)} of {self.of or seen} ({listed(bad)}), the last because {str(error).removesuffix('.')}"
         rule = f"be at most {self.max_corrupt:g} of all (max_corrupt)"
         require(enough, "corrupt pictures", rule, got, "Mend or remove them, or raise max_corrupt.")
 

@@ -133,6 +133,32 @@ def open_picture(data: bytes, name: str) -> Opened:
     return quick or _open_jpeg(data, name)
 
 
+def open_image(image: Image, name: str) -> Opened:
+    """A Pillow image: its pixels are those that a file of it would give.
+
+    Args:
+        image: Of any mode; it may be one whose file is not read yet.
+        name: What to call it in errors.
+
+    Raises:
+        CorruptImage: Its file is damaged, or it has 32 bits a channel.
+
+    Example:
+        >>> from PIL import Image
+        >>> open_image(Image.new("CMYK", (40, 30)), "white").pixels(1)[0, 0].tolist()
+        [255, 255, 255]
+    """
+    _check_size(image.height, image.width, name)
+    _check_bits(image, name)
+    try:
+        image.load()
+        pixels = _as_rgb(image)
+        turn = image.getexif().get(ORIENTATION, 1)
+    except Exception as error:
+        raise CorruptImage(name, _said(error)) from error
+    return as_opened(_upright(pixels, turn), name)
+
+
 def as_opened(pixels: Pixels, name: str) -> Opened:
     """Pixels that are there already."""
     return Opened(name, pixels.shape[0], pixels.shape[1], lambda _part, _exact: pixels)
@@ -238,6 +264,11 @@ def _check_size(height: int, width: int, name: str) -> None:
         raise CorruptImage(name, got, f"have at most {MOST_PIXELS:,} pixels", "Make it smaller or cut it up.")
 
 
+def _check_bits(image: Image, name: str) -> None:
+    if image.mode in ("I", "F"):
+        raise CorruptImage(name, f"32 (mode {image.mode})", "have 8 or 16 bits a channel")
+
+
 def _opened(data: bytes, kind: str, name: str) -> Image:
     """A picture by Pillow, its header read and its size found fit.
 
@@ -259,8 +290,7 @@ def _decoded(data: bytes, kind: str, name: str, part: int = 1) -> Pixels:
     the wide net.
     """
     image = _opened(data, kind, name)
-    if image.mode in ("I", "F"):
-        raise CorruptImage(name, f"32 (mode {image.mode})", "have 8 or 16 bits a channel")
+    _check_bits(image, name)
     try:
         if part > 1:
             image.draft(image.mode, (max(1, image.width // part), max(1, image.height // part)))

@@ -91,6 +91,14 @@ def is_picture(name: str) -> bool:
     return name.lower().endswith(PICTURES) and not name.startswith(".")
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one; a link to itself is not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def _found(root: Path) -> list[str]:
     """Paths of all pictures below a folder, with slashes."""
     names: list[str] = []
@@ -109,9 +117,9 @@ def _found(root: Path) -> list[str]:
         for entry in _listed(folder):
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if is_folder(entry):
                 below.append(f"{prefix}{entry.name}/")
-            elif is_picture(entry.name) and (entry.is_file() or entry.is_symlink()):
+            elif is_picture(entry.name) and (entry.is_symlink() or entry.is_file()):
                 names.append(prefix + entry.name)
             else:
                 others[PurePosixPath(entry.name).suffix.lower()] += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vicreg._checks import require, shown
 from vicreg.data.corrupt import CorruptImage
-from vicreg.data.decode import Opened, as_opened, open_picture
+from vicreg.data.decode import Opened, as_opened, open_image, open_picture
 from vicreg.data.image_source import ImageSource
 
 
@@ -26,8 +26,8 @@ class GivenImages(ImageSource):
         labels: (n,) classes; to judge by, never to learn from.
 
     Raises:
-        TypeError: An item is none of these.
-        ValueError: There are none, or an array has another shape or type.
+        TypeError: An item is none of these, or an array not of uint8.
+        ValueError: There are none, an array has another shape, or there are more or fewer labels.
 
     Example:
         >>> source = GivenImages([np.zeros((4, 6), np.uint8), np.zeros((5, 5, 3), np.uint8)])
@@ -36,23 +36,20 @@ class GivenImages(ImageSource):
     """
 
     def __init__(self, pictures: Any, labels: NDArray[Any] | None = None) -> None:
-        self._items: Any = pictures
         if isinstance(pictures, np.ndarray):
-            right = pictures.ndim in (3, 4)
-            require(right, "an array of pictures", "have shape (n, h, w, 3) or (n, h, w)", pictures.shape)
-            for picture in pictures[:1]:
-                _as_rgb(picture)
-            stacked = pictures if pictures.ndim == 4 else pictures[..., None]
-            self.array = np.broadcast_to(stacked, (*stacked.shape[:3], 3))
+            self.array = _stacked(pictures)
+            self._items: Any = pictures
         else:
-            if isinstance(pictures, str | os.PathLike) or not hasattr(pictures, "__len__"):
-                self._items = list(pictures) if hasattr(pictures, "__iter__") and not _is_one(pictures) else [pictures]
+            several = isinstance(pictures, Iterable) and not _is_one(pictures)
+            self._items = list(pictures) if several else [pictures]
             for item in self._items:
                 _check(item)
         require(len(self._items) > 0, "the pictures", "be at least one", "none")
         self.names = [
             str(item) if isinstance(item, str | os.PathLike) else str(i) for i, item in enumerate(self._items)
         ]
+        if labels is not None:
+            require(len(labels) == len(self), "labels", f"be {len(self)}, one for each picture", len(labels))
         self.labels = labels
 
     def opened(self, index: int) -> Opened:
@@ -65,7 +62,7 @@ class GivenImages(ImageSource):
                 raise CorruptImage(name, failure.strerror or str(failure)) from failure
         if isinstance(item, np.ndarray):
             return as_opened(_as_rgb(item), name)
-        return as_opened(np.array(_upright(item).convert("RGB")), name)
+        return open_image(item, name)
 
     def evidence(self) -> Iterator[bytes]:
         """The names of files, and the bytes of pictures in memory."""
@@ -87,6 +84,17 @@ def _check(item: object) -> None:
         _as_rgb(item)
 
 
+def _stacked(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Pictures as (n, h, w, 3), one grey channel seen three times."""
+    rule, fix = "have shape (n, h, w, 3) or (n, h, w)", "One picture goes into a list: [picture]."
+    right = (array.ndim == 4 and array.shape[3] in (1, 3)) or (array.ndim == 3 and array.shape[2] not in (1, 3))
+    require(right, "an array of pictures", rule, array.shape, fix)
+    for picture in array[:1]:
+        _as_rgb(picture)
+    stacked = array if array.ndim == 4 else array[..., None]
+    return np.broadcast_to(stacked, (*stacked.shape[:3], 3))
+
+
 def _as_rgb(array: NDArray[Any]) -> NDArray[np.uint8]:
     fix = "Levels are 0 to 255."
     require(array.dtype == np.uint8, "an array of pixels", "be uint8", array.dtype, fix, TypeError)
@@ -94,11 +102,3 @@ def _as_rgb(array: NDArray[Any]) -> NDArray[np.uint8]:
     right = min(array.shape, default=0) > 0 and (grey or (array.ndim == 3 and array.shape[2] == 3))
     require(right, "an array of pixels", "have shape (h, w, 3), (h, w, 1) or (h, w)", array.shape)
     return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2) if grey else np.ascontiguousarray(array)
-
-
-def _upright(image: Any) -> Any:
-    try:
-        from PIL import ImageOps
-    except ImportError as error:  # it was made by Pillow, so there is one
-        raise ImportError("Pictures need Pillow: pip install 'vicreg[image]'.") from error
-    return ImageOps.exif_transpose(image)

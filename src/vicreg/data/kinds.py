@@ -8,7 +8,7 @@ from typing import Literal
 
 from vicreg._checks import message, require, shown
 from vicreg.data.image_array import holds_pictures, shapes_in
-from vicreg.data.image_folder import is_picture
+from vicreg.data.image_folder import is_folder, is_picture
 from vicreg.data.image_table import parts_of, picture_columns
 from vicreg.data.tars import is_shard, is_url
 
@@ -65,7 +65,7 @@ def _kind_of_folder(folder: Path) -> Kind:
             if entry.name.endswith(".parquet") and not entry.name.startswith("_"):
                 return "image" if picture_columns(parts_of(folder)[0]) else "table"
             picture = picture or is_picture(entry.name)
-            if not picture and entry.is_dir():
+            if not picture and is_folder(entry):
                 below.append(Path(entry.path))
     got = "none of these"
     rule = "hold pictures, Parquet parts or .tar shards"
@@ -87,7 +87,7 @@ def _picture_below(todo: list[Path]) -> bool:
                 for entry in entries:
                     if is_picture(entry.name):
                         return True
-                    if not entry.name.startswith(".") and entry.is_dir():
+                    if not entry.name.startswith(".") and is_folder(entry):
                         todo.append(Path(entry.path))
         except OSError as error:
             raise ValueError(message(f"the folder {shown(str(folder))}", "be readable", error.strerror)) from error

@@ -81,8 +81,7 @@ class Tar:
     def __init__(self, url: str) -> None:
         self._url = url
         self._ahead: tuple[str, str, tarfile.TarInfo] | None = None
-        with _reading(url):
-            self._file = _open(url)
+        self._file = _open(url)
         # A plain tar on a disk is read by leaps, all else as it comes.
         leaps = not is_url(url) and url.lower().endswith(".tar")
         try:
@@ -216,26 +215,35 @@ def _pattern(pattern: str) -> str:
 
 def _open(url: str) -> IO[bytes]:
     if not is_url(url):
-        return Path(url).open("rb")
+        with _reaching(url):
+            return Path(url).open("rb")
     try:
         import fsspec
     except ImportError as error:
         raise ImportError("Shards by URL need fsspec: pip install 'vicreg[image]'.") from error
-    return cast(IO[bytes], fsspec.open(url, "rb").open())
+    with _reaching(url):
+        return cast(IO[bytes], fsspec.open(url, "rb").open())
 
 
 @contextmanager
 def _reading(url: str) -> Iterator[None]:
     """Tell a damaged shard, which is passed over, from one out of reach, which stops the run."""
+    with _reaching(url):
+        try:
+            yield
+        except DAMAGE as error:
+            raise CorruptImage(url, _said(error), "be a whole .tar of pictures", what="shard") from error
+
+
+@contextmanager
+def _reaching(url: str) -> Iterator[None]:
     what = f"the shard {shown(url)}"
     fix = "Nothing is lost: bring it back and go on from the last checkpoint."
     try:
         yield
     except FileNotFoundError as error:
         raise FileNotFoundError(message(what, "exist", "no such file", fix)) from error
-    except DAMAGE as error:
-        raise CorruptImage(url, _said(error), "be a whole .tar of pictures") from error
-    except ImportError:
+    except (CorruptImage, ImportError):
         raise
     except Exception as error:  # every file system has errors of its own
         raise OSError(message(what, "be readable", _said(error), fix)) from error

@@ -130,8 +130,9 @@ class ImageConfig:
         shared: Whether all views pass through one branch; otherwise each has its own, and the first is kept.
         epochs: Passes over the pictures.
         steps: Optimiser steps, in place of epochs.
-        batch_size: Pictures per step, over all devices.
-        accumulate: Micro-batches that a step's pictures are cut into; the loss stays that of all of them.
+        batch_size: Pictures per step, over all devices; all pictures where there are fewer.
+        accumulate: Micro-batches that each device's pictures of a step are cut into; the loss stays that of all
+            pictures of the step.
         optimizer: lars as in the paper, larc (LARS with clipping, as recipes for small pictures have it) or adamw.
         learning_rate: Per 256 pictures of the batch, at its highest.
         weight_decay: Of matrices and filters.
@@ -193,6 +194,8 @@ class ImageConfig:
         require(
             self.shared or not self.small_views, "small_views", "be 0 with separate branches", self.small_views, fix
         )
+        rule = f"be 0 with views {self.views!r}"
+        require(self.views != "identity" or not self.small_views, "small_views", rule, self.small_views)
         check_choice("objective", self.objective, OBJECTIVES)
         ones = ("width", "image_size", "small_size", "epochs", "steps", "devices", "nodes", "workers")
         check_ranges(
@@ -202,13 +205,13 @@ class ImageConfig:
             widths=("expander",),
             whole={"small_views": 0, **dict.fromkeys(ones, 1), **COUNTS},
         )
-        _check_micro_batches(self)
         check_number("max_corrupt", self.max_corrupt, 0, 1)
         check_integer("seed", self.seed, 0, LARGEST_SEED)
         check_device(self.device)
         processes = self.devices * self.nodes
-        rule = f"be a multiple of devices * nodes = {processes}"
-        require(self.batch_size % processes == 0, "batch_size", rule, self.batch_size)
+        least, rule = 2 * processes, f"be a multiple of devices * nodes = {processes}, at least twice that"
+        require(self.batch_size >= least and self.batch_size % processes == 0, "batch_size", rule, self.batch_size)
+        _check_micro_batches(self, processes)
         return self
 
     def steps_for(self, n: int) -> int:
@@ -216,9 +219,13 @@ class ImageConfig:
         return self.steps or self.epochs * max(1, n // self.batch_size)
 
 
-def _check_micro_batches(config: TableConfig | ImageConfig) -> None:
-    rule, fix = f"be at most half of batch_size = {config.batch_size}", "Batch norm needs two rows in a micro-batch."
-    require(2 * config.accumulate <= config.batch_size, "accumulate", rule, config.accumulate, fix)
+def _check_micro_batches(config: TableConfig | ImageConfig, processes: int = 1) -> None:
+    each = f" / {processes} devices" if processes > 1 else ""
+    rule, fix = (
+        f"be at most half of batch_size = {config.batch_size}{each}",
+        "Batch norm needs two rows in a micro-batch.",
+    )
+    require(2 * config.accumulate * processes <= config.batch_size, "accumulate", rule, config.accumulate, fix)
 
 
 CONFIGS: dict[str, type[TableConfig] | type[ImageConfig]] = {"table": TableConfig, "image": ImageConfig}

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from vicreg._checks import message, require, shown
 from vicreg.networks import Joint, JointEmbedding
 from vicreg.objectives import Objective, Outputs
 from vicreg.training.accumulate import accumulate
 from vicreg.training.feed import Drawn, Feed, seed_of
-from vicreg.training.optim import one_cycle, parameter_groups
+from vicreg.training.optim import adamw, one_cycle, parameter_groups
 from vicreg.training.settings import Precision, check_device
 
 
@@ -76,21 +76,24 @@ def machine(device: str = "auto", devices: int = 1, nodes: int = 1, precision: P
         precision: Arithmetic of the networks.
 
     Raises:
-        ValueError: There are fewer devices, or the device cannot do the precision.
+        ValueError: There are fewer devices, the device cannot do the precision, or ``torchrun`` has started another
+            number of processes.
 
     Example:
         >>> alone = machine("cpu")
         >>> alone.device.type, alone.count, alone.first
         ('cpu', 1, True)
     """
+    together = devices * nodes > 1
+    _check_launched(devices, nodes)
     chosen = device_of(device)
     possible = precision != "16-mixed" or chosen.type != "cpu"
     require(possible, "precision", "be '32-true' or 'bf16-mixed' on the CPU", shown(precision))
-    if chosen.type == "cuda":
-        there = torch.cuda.device_count()
-        require(devices <= there, "devices", f"be at most the {there} GPUs of this machine", devices)
-    require(chosen.type != "mps" or devices * nodes == 1, "devices", "be 1 on mps", devices)
-    together = devices * nodes > 1
+    require(chosen.type != "mps" or not together, "devices * nodes", "be 1 on mps", devices * nodes)
+    there, what = (torch.cuda.device_count(), "GPUs") if chosen.type == "cuda" else (os.cpu_count() or 1, "cores")
+    require(devices <= there, "devices", f"be at most the {there} {what} of this machine", devices)
+    numbered = chosen.index is not None and together
+    require(not numbered, "device", "have no number where there are several", device, f"Try device='{chosen.type}'.")
     which: Any = [chosen.index or 0] if chosen.type == "cuda" and devices == 1 else devices
     fabric = Fabric(
         accelerator=chosen.type,
@@ -102,6 +105,14 @@ def machine(device: str = "auto", devices: int = 1, nodes: int = 1, precision: P
     if together:
         fabric.launch()
     return Machine(fabric, fabric.device if together else chosen, fabric.global_rank, fabric.world_size)
+
+
+def _check_launched(devices: int, nodes: int) -> None:
+    """Each process that torchrun started takes part: otherwise all would train the same, into the same files."""
+    if torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
+        started = int(os.environ.get("WORLD_SIZE", "1"))
+        rule, fix = f"be the {started} processes that torchrun started", f"Try devices={started}."
+        require(devices * nodes == started, "devices * nodes", rule, devices * nodes, fix)
 
 
 @dataclass(eq=False)
@@ -210,7 +221,7 @@ class Optimisation:
         seed: Of everything random within a step.
         schedule: Share of the highest learning rate at a step of so many.
         accumulate: Micro-batches that make up a batch; fewer where that would leave one less than two samples.
-        optimizer: Makes the optimiser from parameter groups and a learning rate; ``AdamW`` by default.
+        optimizer: Makes the optimiser from parameter groups and a learning rate.
         channels_last: Whether pictures and the networks' weights lie in memory channel by channel.
         compiled: Whether ``torch.compile`` compiles the networks.
     """
@@ -221,7 +232,7 @@ class Optimisation:
     seed: int
     schedule: Callable[[int, int], float] = one_cycle
     accumulate: int = 1
-    optimizer: Callable[..., Optimizer] | None = None
+    optimizer: Callable[..., Optimizer] = adamw
     channels_last: bool = False
     compiled: bool = False
 
@@ -234,8 +245,7 @@ def start(model: JointEmbedding, place: Machine, how: Optimisation) -> State:
     model.to(device)
     if how.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stub
-    make = how.optimizer or partial(AdamW, fused=device.type != "mps")
-    optimizer = make(parameter_groups(model, how.weight_decay), lr=how.learning_rate)
+    optimizer = how.optimizer(parameter_groups(model, how.weight_decay), lr=how.learning_rate)
     return State(model, optimizer, torch.empty(0, device=device), (), 0, how.steps)
 
 

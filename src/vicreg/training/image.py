@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
-from vicreg._checks import check_choice, require
+from vicreg._checks import check_choice, message, require
 from vicreg.data import Corrupt, ImageSource, Shards, Subset, common_size, in_memory
 from vicreg.networks import (
     Branch,
@@ -31,7 +31,7 @@ from vicreg.training.config import SAME_FOLDER, ImageConfig
 from vicreg.training.engine import Callback, Machine, Optimisation, State, start, train
 from vicreg.training.feed import Feed, Order, full_batches
 from vicreg.training.lars import LARS
-from vicreg.training.optim import scaled_learning_rate, warmup_cosine
+from vicreg.training.optim import adamw, scaled_learning_rate, warmup_cosine
 from vicreg.training.pictures import Deal, OpenedPictures, Partners, ResidentPictures, threads
 from vicreg.training.shards import ShardPictures
 from vicreg.views import ImageView, image_views
@@ -46,7 +46,7 @@ MOST_BYTES = 2**31
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "lars": LARS,
     "larc": partial(LARS, eta=0.02, clip=True),
-    "adamw": AdamW,
+    "adamw": adamw,
 }
 
 
@@ -110,22 +110,24 @@ def image_run(
         (2, 8)
     """
     config.check()
-    require(len(source) >= 2, "the pictures", "be at least 2 to learn from", len(source))
+    _check_enough(len(source), place)
     size = image_size(config, source)
     views = views_of(config, size)
+    model, notes = joint_embedding(config, size, encoders)  # before pictures are decoded: what is wrong is soon said
     ledger = Corrupt(config.max_corrupt, of=len(source))
     kept = in_memory(source, _room(place.device), ledger, threads(config.workers))
     rows = np.arange(len(source)) if kept is None else kept[1]
+    _check_enough(len(rows), place)
     source = source if len(rows) == len(source) else Subset(source, rows)
     labels = None if codes is None else torch.from_numpy(codes[rows]).to(place.device)
-    order = Order(full_batches(len(rows), config.batch_size), len(rows), config.seed)
-    model, notes = joint_embedding(config, size, encoders)
-    how = optimisation(config, config.steps_for(len(rows)), order.batches, min(config.batch_size, len(rows)), model)
+    batch = min(config.batch_size, len(rows) // place.count * place.count)  # as many on every process
+    order = Order(full_batches(len(rows), batch), len(rows), config.seed)
+    how = optimisation(config, config.steps_for(len(rows)), order.batches, batch, model)
     deal = Deal(order, place.rank, place.count, _partners(config, source))
     n_large = 2 if config.small_views else None
     feed: Feed
     if kept is not None:
-        array = torch.from_numpy(np.array(kept[0])).to(place.device)
+        array = torch.from_numpy(np.require(kept[0], requirements=["C", "W"])).to(place.device)
         feed = ResidentPictures(array, views, deal, labels, n_large)
     else:
         feed = OpenedPictures(
@@ -149,8 +151,7 @@ def shard_run(config: ImageConfig, where: str, place: Machine, encoders: Sequenc
         FileNotFoundError: A shard is not there.
     """
     config.check()
-    fix = "Nobody knows how many pictures shards hold."
-    steps = require_steps(config, fix)
+    steps = _steps_of(config)
     require(config.views != SAME_FOLDER, "views", "be of one picture each in shards", config.views)
     size = config.image_size or LARGE_SIDE
     ledger = Corrupt(config.max_corrupt)
@@ -163,6 +164,11 @@ def shard_run(config: ImageConfig, where: str, place: Machine, encoders: Sequenc
     epoch = max(1, steps // max(1, config.epochs))
     how = optimisation(config, steps, epoch, config.batch_size, model)
     return ImageRun(start(model, place, how), feed, objective(config), how, place, size, epoch, ledger, tuple(notes))
+
+
+def _check_enough(count: int, place: Machine) -> None:
+    processes = f" on {place.count} devices" if place.count > 1 else ""
+    require(count >= 2 * place.count, "the pictures", f"be at least {2 * place.count} to learn from{processes}", count)
 
 
 def channels_last_is_safe(model: nn.Module) -> bool:
@@ -180,10 +186,11 @@ def channels_last_is_safe(model: nn.Module) -> bool:
     )
 
 
-def require_steps(config: ImageConfig, fix: str) -> int:
+def _steps_of(config: ImageConfig) -> int:
     """The run's length in steps, which must be given."""
-    require(config.steps is not None, "steps", "be given for shards", None, fix)
-    return int(config.steps or 0)
+    if config.steps is None:
+        raise ValueError(message("steps", "be given for shards", None, "Nobody knows how many pictures they hold."))
+    return config.steps
 
 
 def image_size(config: ImageConfig, source: ImageSource) -> int:
@@ -227,7 +234,7 @@ def joint_embedding(
     require(len(encoders) in (0, 1, count), "encoder", "be one module, or two with shared=False", got)
     made: list[nn.Module]
     if encoders:
-        made = [copy.deepcopy(encoders[index % len(encoders)]) for index in range(count)]
+        made = [copy.deepcopy(encoders[index % len(encoders)]).cpu() for index in range(count)]
     else:
         made = [image_encoder(config.encoder, size, generator, config.width) for _ in range(count)]
     notes: list[str] = []

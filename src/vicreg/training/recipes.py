@@ -50,7 +50,8 @@ CIFAR10_RESNET18_LONG = ImageConfig(
     learning_rate=0.3,
     weight_decay=1e-4,
 )
-"""For CIFAR-10 and CIFAR-100, of vturrisi/solo-learn (``scripts/pretrain/cifar/vicreg.yaml`` at 1df0b89), which reports 92.07 and 68.54 by an online probe. It sums the branches' variances, where ours halves them: hence 50."""
+"""For CIFAR-10 and CIFAR-100, of vturrisi/solo-learn (``scripts/pretrain/cifar/vicreg.yaml`` at 1df0b89), which reports
+92.07 and 68.54 by an online probe. It sums the branches' variances, where ours halves them: hence 50."""
 
 RECIPES: dict[str, ImageConfig] = {
     "imagenet-resnet50": IMAGENET_RESNET50,

@@ -11,11 +11,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from vicreg.data import CorruptImage, Shards, crops_of, open_picture
+from vicreg._checks import require
+from vicreg.data import CorruptImage, Sample, Shards, crops_of
 from vicreg.training.engine import Machine
 from vicreg.training.feed import Drawn, seed_of
 from vicreg.training.pictures import STEPS_AHEAD, cut, finished
 from vicreg.views import ImageView, resized_one
+
+MOST_UNREAD = 1000
+"""A ledger counts a picture once, however often it comes round: shards with none that can be read would never end."""
 
 
 class ShardPictures:
@@ -51,7 +55,7 @@ class ShardPictures:
         self.place = place
         self.n_large = n_large
         self._pool = ThreadPoolExecutor(workers, "vicreg-pictures")
-        self._begun = self._taken = 0
+        self._begun = self._taken = self._unread = 0
         self._waiting: deque[_Begun] = deque()
         self._stood = shards.position()
         self._generator = Generator(place.device)
@@ -71,6 +75,9 @@ class ShardPictures:
             if crops is not None:
                 found.append(crops)
                 labels.append(begun.label)
+            self._unread = 0 if crops is not None else self._unread + 1
+            rule = "be readable, one at least"
+            require(self._unread < MOST_UNREAD, "pictures", rule, f"{MOST_UNREAD} in a row that are not")
         self._generator.manual_seed(seed_of(self.seed, 3, step, self.place.rank))
         views = finished(self.views, found, self.place.device, self._generator)
         known = torch.tensor(labels, device=self.place.device) if max(labels) >= 0 else None
@@ -81,14 +88,14 @@ class ShardPictures:
         generator = Generator().manual_seed(seed_of(self.seed, 1, self._begun, self.place.rank))
         numbers = [view.draw(1, generator)[0].tolist() for view in self.views]
         label = -1 if sample.label is None else sample.label
-        crops = self._pool.submit(self._crops, sample.data, sample.name, numbers)
+        crops = self._pool.submit(self._crops, sample, numbers)
         self._waiting.append(_Begun(crops, label, self.shards.position()))
         self._begun += 1
 
-    def _crops(self, data: bytes, name: str, numbers: Sequence[Sequence[float]]) -> list[Tensor] | None:
+    def _crops(self, sample: Sample, numbers: Sequence[Sequence[float]]) -> list[Tensor] | None:
         wanted = [(partial(cut, view, u), view.size) for view, u in zip(self.views, numbers, strict=True)]
         try:
-            found = crops_of(open_picture(data, name), wanted, self._resize)
+            found = crops_of(sample.opened(), wanted, self._resize)
         except CorruptImage as error:
             self.shards.ledger.add(error)
             return None

@@ -95,7 +95,9 @@ def rectangles(u: Tensor, height: int | Tensor, width: int | Tensor, scale: Pair
         tensor([[25, 25, 50, 50]])
     """
     u = u.double()
-    height, width = (torch.as_tensor(side, device=u.device, dtype=u.dtype)[..., None] for side in (height, width))
+    height, width = (
+        side.to(u)[:, None] if isinstance(side, Tensor) else u.new_full((1, 1), side) for side in (height, width)
+    )
     low, high = math.log(ratio[0]), math.log(ratio[1])
     area = height * width * (scale[0] + u[:, 0 : 2 * TRIES : 2] * (scale[1] - scale[0]))
     aspect = torch.exp(low + u[:, 1 : 2 * TRIES : 2] * (high - low))
@@ -210,8 +212,8 @@ def _resample(part: Tensor, flip: bool, size: int, interpolation: str) -> Tensor
 
 def _by_matrices(images: Tensor, rectangles: Tensor, flips: Tensor, size: int, interpolation: str) -> Tensor:
     count, _, height, width = images.shape
-    top, left, h, w = rectangles.to(images.device).unbind(1)
-    flips = flips.to(images.device)
+    top, left, h, w = rectangles.to(images.device, non_blocking=True).unbind(1)
+    flips = flips.to(images.device, non_blocking=True)
     rows = _taps(height, size, interpolation, images.device)
     columns = rows if height == width else _taps(width, size, interpolation, images.device)
     down = _matrices(top, h, torch.zeros_like(flips), height, rows)

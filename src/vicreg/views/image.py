@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 
 from vicreg._checks import check_choice, check_integer, check_number, message, require, shown
 from vicreg.views.blur import blur_
-from vicreg.views.colour import bounds, channel_means, greyed, jitter, recoloured
+from vicreg.views.colour import bounds, channel_means, constant, greyed, jitter, recoloured
 from vicreg.views.crop import (
     INTERPOLATIONS,
     NUMBERS,
@@ -209,7 +209,7 @@ class ImageView:
     def _jitter(self, means: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         chosen = u[0] < self.jitter
         strengths = (self.brightness, self.contrast, self.saturation, self.hue)
-        changes = torch.where(chosen, (2 * u[1:5] - 1) * torch.tensor(strengths, device=u.device)[:, None], 0.0)
+        changes = torch.where(chosen, (2 * u[1:5] - 1) * constant(strengths, u.device)[:, None], 0.0)
         brightness, contrast, saturation = (1 + changes[:3]).unbind(0)
         return jitter(means, brightness, contrast, saturation, hue=changes[3])
 
@@ -251,8 +251,7 @@ def solarize_(x: Tensor, chosen: Tensor, mean: Sequence[float], std: Sequence[fl
         >>> solarize_(x, torch.tensor([True]), (0.0,) * 3, (1.0,) * 3).flatten()
         tensor([0.2000, 0.4000, 0.0000])
     """
-    ends = torch.tensor([black + white for black, white in bounds(mean, std)], device=x.device, dtype=x.dtype)
-    ends = ends.view(3, 1, 1)
+    ends = constant([black + white for black, white in bounds(mean, std)], x.device).view(3, 1, 1)
     if x.device.type != "cpu":  # the same work for all, rather than asking the device which are chosen
         return x.copy_(torch.where(chosen[:, None, None, None], torch.minimum(x, ends - x), x))
     rows = chosen.nonzero()[:, 0]

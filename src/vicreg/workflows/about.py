@@ -6,7 +6,7 @@ import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from vicreg._checks import listed, message, require, shown
 from vicreg.data import Frame, fingerprint, read_table
 from vicreg.evaluation import hold_out
 from vicreg.runs import Run
-from vicreg.training.config import TableConfig
+from vicreg.training.config import ImageConfig, TableConfig
 from vicreg.training.settings import from_mapping, to_mapping
+
+C = TypeVar("C", TableConfig, ImageConfig)
 
 EMBEDDING_COLUMN = re.compile(r"vicreg\d+")
 
@@ -80,7 +82,7 @@ def about(source: Path, columns: Columns, config: TableConfig, frame: Frame) -> 
     """All that is needed to run again, as YAML can hold it."""
     aside = {"labels": columns.labels, "exclude": list(columns.exclude), "id": list(columns.id)}
     versions = {"vicreg": vicreg.__version__, "torch": str(torch.__version__), "python": platform.python_version()}
-    table = {"source": str(source.absolute()), "rows": frame.n_rows, "fingerprint": fingerprint(frame)}
+    table = {"kind": "table", "source": str(source.absolute()), "rows": frame.n_rows, "fingerprint": fingerprint(frame)}
     return {**table, **aside, "settings": to_mapping(config), "versions": versions}
 
 
@@ -116,8 +118,12 @@ def config_of(run: Run, about: dict[str, Any]) -> TableConfig:
         raise runs.damaged(run.config, f"settings of which {str(failure).rstrip('.')}") from failure
 
 
-def read_settings(path: Path) -> TableConfig:
+def read_settings(path: Path, kind: type[C]) -> C:
     """Settings from a YAML file of somebody's own, or from a run's ``config.yaml``.
+
+    Args:
+        path: The file.
+        kind: Their dataclass.
 
     Raises:
         ValueError: It is no YAML, or does not hold settings.
@@ -131,7 +137,7 @@ def read_settings(path: Path) -> TableConfig:
     except ValueError as failure:
         got = " ".join(str(failure.__cause__ or "no mapping of names to values").split())
         raise ValueError(message(where, "hold settings as YAML, such as steps: 1500", shown(got))) from failure
-    return from_mapping(found.get("settings", found), TableConfig)
+    return from_mapping(found.get("settings", found), kind)
 
 
 def same_table(run: Run, about: dict[str, Any], source: Path | None) -> Frame:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vicreg import runs
 from vicreg._checks import require, shown
 from vicreg.data import Frame, read_table
-from vicreg.inference import load
+from vicreg.inference import Embedder, load_as
 from vicreg.runs import Run
 from vicreg.workflows.about import columns_of, read_about
 
@@ -30,16 +30,20 @@ def embed(folder: Path, source: Path, out: Path, say: Say = print) -> None:
         say: Told in words what was done.
     """
     require(out.suffix == ".parquet", "--out", "name a .parquet file", shown(str(out)))
-    _check_apart(out, source, folder)
-    embedder, columns = load(folder), columns_of(Run(folder), read_about(Run(folder)))
+    check_apart(out, source, folder)
+    embedder, columns = load_as(Embedder, folder), columns_of(Run(folder), read_about(Run(folder)))
     frame = read_table(source, text=embedder.spec.text_names, exact=columns.id)
     z = embedder.transform(frame, ignore=columns.set_aside)
     write_embeddings(out, z, frame, tuple(name for name in columns.id if name in frame.names))
     say(f"Wrote {len(z):,} rows of {z.shape[1]} numbers to {out}.")
 
 
-def _check_apart(out: Path, source: Path, folder: Path) -> None:
-    """What is read is never written over."""
+def check_apart(out: Path, source: Path, folder: Path) -> None:
+    """Check that what is read is not written over.
+
+    Raises:
+        ValueError: ``out`` is the source, the run, or in one of them.
+    """
     place = out.resolve()
     for what, taken in (("the source", source.resolve()), ("the run", folder.resolve())):
         apart = place != taken and taken not in place.parents

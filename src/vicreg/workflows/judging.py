@@ -16,8 +16,8 @@ from sklearn.model_selection import train_test_split
 from vicreg import runs
 from vicreg._checks import listed, message, require, shown
 from vicreg.data import Frame, as_frame, fit_spec, read_table, row_hashes, source_name
-from vicreg.evaluation import EmbeddingComparison, PrincipalComponents, pca, readings
-from vicreg.inference import Embedder, load
+from vicreg.evaluation import Comparison, EmbeddingComparison, PrincipalComponents, pca, readings
+from vicreg.inference import Embedder, load_as
 from vicreg.runs import Run
 from vicreg.training.config import TableConfig
 from vicreg.training.engine import Callback
@@ -32,7 +32,7 @@ Features = NDArray[np.float32]
 class Judged:
     """What judging found: a comparison where there are labels, readings where there are none, and notes on either."""
 
-    comparison: EmbeddingComparison | None
+    comparison: Comparison | None
     readings: dict[str, float] | None
     notes: tuple[str, ...] = ()
 
@@ -70,7 +70,7 @@ def evaluate(folder: Path, source: Path | None = None, labels: str | None = None
         ValueError: The label column was an input, no rows were held out, the fit saw all rows, or there are too few.
     """
     run = Run(folder)
-    embedder, about = load(folder), read_about(run)
+    embedder, about = load_as(Embedder, folder), read_about(run)
     columns = columns_of(run, about)
     by = labels or columns.labels
     if by is None and source is None:
@@ -83,12 +83,12 @@ def evaluate(folder: Path, source: Path | None = None, labels: str | None = None
     if source is not None:
         frame = read_table(source, text=embedder.spec.text_names)
         judged = _judge_new(run, frame, embedder, by, columns.set_aside)
-        return _written(judged, run.scores_on(source_name(source)))
+        return written(judged, run.scores_on(source_name(source)))
     split = _read_marks(run.split, np.bool_)
     fix = "Name a table of new labelled rows."
     require(bool(split.any()), "the run", "have held rows out to judge on", "a fit without --labels", fix)
     judged = _judge_held_out(run, same_table(run, about, None), embedder, by, columns.set_aside, split)
-    return _written(judged, run.scores if by == columns.labels else run.scores_on(by))
+    return written(judged, run.scores if by == columns.labels else run.scores_on(by))
 
 
 def judge_fit(run: Run, frame: Frame, embedder: Embedder, columns: Columns, split: NDArray[np.bool_]) -> Judged:
@@ -97,7 +97,7 @@ def judge_fit(run: Run, frame: Frame, embedder: Embedder, columns: Columns, spli
         judged = _judge_held_out(run, frame, embedder, str(columns.labels), columns.set_aside, split)
     except ValueError as failure:
         return Judged(None, None, (f"The run cannot be judged because {failure}",))
-    return _written(judged, run.scores)
+    return written(judged, run.scores)
 
 
 def judge_without_labels(run: Run, x: Features, z: Features, z_other_seed: Features | None) -> Judged:
@@ -153,7 +153,7 @@ def _representations(run: Run, embedder: Embedder, x: Features) -> dict[str, NDA
     return {"raw": x, "pca": _read_baseline(run).transform(x), "vicreg": embedder.encode(x)}
 
 
-def _written(judged: Judged, path: Path) -> Judged:
+def written(judged: Judged, path: Path) -> Judged:
     """The same, with its scores in a file; where that cannot be written, with a note."""
     if judged.comparison is None:
         return judged

@@ -1,0 +1,210 @@
+"""Fitting a run on pictures, and going on with one that was interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from torch import nn
+
+from vicreg import runs
+from vicreg._checks import require
+from vicreg.data import Subset
+from vicreg.distributed import by_first
+from vicreg.inference import ImageEmbedder
+from vicreg.runs import Run
+from vicreg.training.config import ImageConfig
+from vicreg.training.engine import Callback, Machine, State, machine
+from vicreg.training.image import ImageRun, image_run, shard_run
+from vicreg.views import evaluation_view
+from vicreg.workflows.checkpoints import Stop, stoppable, train
+from vicreg.workflows.embedding import Say
+from vicreg.workflows.image_about import Pictures, about_images, open_pictures, read_about_images, same_pictures
+from vicreg.workflows.image_judging import judge_held_out, judge_without_labels
+from vicreg.workflows.judging import Judged
+from vicreg.workflows.watching import Watch
+
+
+def fit_images(
+    where: str,
+    folder: Path,
+    labels: str | None,
+    config: ImageConfig,
+    *,
+    encoders: Sequence[nn.Module] = (),
+    callbacks: Sequence[Callback] = (),
+    say: Say = print,
+) -> Judged:
+    """Fit a run on pictures and leave it in a folder, judged.
+
+    Args:
+        where: Folder, Parquet, ``.npz``, or shards.
+        folder: The run's folder, new or empty.
+        labels: What to judge by: ``folder``, a column or an array. A fifth of the labelled pictures is then held out.
+        config: The settings.
+        encoders: Modules of one's own in place of the configured encoder.
+        callbacks: Called after every step.
+        say: Told in words what is going on.
+
+    Returns:
+        The comparison on held-out pictures, or without labels the readings.
+
+    Raises:
+        ValueError: Source or settings that cannot be worked with, or a folder that is not empty.
+        OSError: The folder cannot be written to.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+    """
+    config.check()
+    run = Run(folder)
+    place = machine(config.device, config.devices, config.nodes, config.precision)
+    say = say if place.first else _silent
+    by_first(run.check_free)
+    pictures = open_pictures(where, labels)
+    prepared = _prepare(pictures, config, place, encoders, say)
+    by_first(lambda: run.begin(about_images(pictures, config)))
+    try:
+        with stoppable() as stop:
+            return _train_and_judge(run, pictures, config, prepared, callbacks, stop, say)
+    except ValueError:  # such as training that diverged: --resume would only meet it again
+        by_first(run.withdraw)
+        raise
+
+
+def resume_images(
+    where: str | None,
+    folder: Path,
+    labels: str | None,
+    config: ImageConfig,
+    *,
+    encoders: Sequence[nn.Module] = (),
+    callbacks: Sequence[Callback] = (),
+    say: Say = print,
+) -> Judged:
+    """Go on with an interrupted run: on a CPU to the very bits that it would have reached uninterrupted.
+
+    Args:
+        where: The source; its place may have changed, its content may not.
+        folder: The run's folder.
+        labels: Those of the run, or None.
+        config: The settings of the run, or the defaults; ``device``, ``devices`` and ``workers`` may be others.
+        encoders: As for the fit.
+        callbacks: Called after every step.
+        say: Told in words what is going on.
+
+    Raises:
+        ValueError: The run is finished or damaged, or the source has changed since.
+        OSError: The folder cannot be written to.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+    """
+    run = Run(folder)
+    found, settings = read_about_images(run)
+    require(not run.finished(), repr(str(folder)), "be an unfinished run", "a finished one", "Name another --out.")
+    fix = "Leave the flags out, or fit a new run."
+    require(labels in (None, found["labels"]), "with --resume, --labels", "be that of the run", labels, fix)
+    require(config in (ImageConfig(), settings), "with --resume, settings", "be those of the run", "others", fix)
+    place = machine(settings.device, settings.devices, settings.nodes, settings.precision)
+    say = say if place.first else _silent
+    pictures = same_pictures(found, where)
+    prepared = _prepare(pictures, settings, place, encoders, say)
+    with stoppable() as stop:
+        return _train_and_judge(run, pictures, settings, prepared, callbacks, stop, say)
+
+
+def _silent(text: str) -> None:
+    """Only the first of several processes speaks."""
+
+
+def _prepare(
+    pictures: Pictures, config: ImageConfig, place: Machine, encoders: Sequence[nn.Module], say: Say
+) -> ImageRun:
+    """The run at its start, and words on what it is about to do."""
+    if pictures.source is None:
+        run = shard_run(config, pictures.where, place, encoders)
+        say(f"A stream of pictures from {pictures.where}.")
+    else:
+        rows = pictures.rows
+        codes = None if pictures.codes is None else pictures.codes[rows]
+        source = pictures.source if len(rows) == len(pictures.source) else Subset(pictures.source, rows)
+        run = image_run(config, source, place, codes, encoders)
+        held = f", {pictures.held.sum():,} of them held out to judge on" if pictures.held.any() else ""
+        say(f"{len(pictures.source):,} pictures{held}.")
+    parameters = sum(one.numel() for one in run.state.model.encoder.parameters())
+    name = type(encoders[0]).__name__ if encoders else config.encoder
+    say(f"{name} of {parameters / 1e6:.3g} million parameters on views of {run.size} x {run.size} pixels.")
+    say(f"{run.how.steps:,} steps, {run.epoch:,} to an epoch, on {place.count} x {place.device}.")
+    for note in run.notes:
+        say(note)
+    return run
+
+
+def _train_and_judge(
+    run: Run,
+    pictures: Pictures,
+    config: ImageConfig,
+    prepared: ImageRun,
+    callbacks: Sequence[Callback],
+    stop: Stop,
+    say: Say,
+) -> Judged:
+    """Train, and leave the encoder and what judging finds. The checkpoint goes last: then it is all done."""
+    watch = Watch(prepared, pictures, config.workers)
+    told = _telling(prepared, watch, say)
+    write = partial(_write_metrics, run, watch)
+    shown = callbacks if prepared.place.first else ()
+    state = train(prepared, run.checkpoint, [*shown, watch, told], stop, write, say, [watch])
+    by_first(lambda: write(state))
+    embedder = ImageEmbedder(state.model.encoder, evaluation_view(prepared.size))
+    return by_first(lambda: _leave(run, pictures, config, embedder, watch, say)) or Judged(None, None)
+
+
+def _leave(
+    run: Run, pictures: Pictures, config: ImageConfig, embedder: ImageEmbedder, watch: Watch, say: Say
+) -> Judged:
+    runs.write_array(run.split, pictures.held)
+    embedder.save(run.folder)
+    if pictures.labels is None:
+        judged = judge_without_labels(run, watch.lines[-1] if watch.lines else {}, embedder.width)
+    else:
+        say("Judging on the pictures held out.")
+        judged = judge_held_out(run, pictures, embedder, config)
+    run.finish()
+    return judged
+
+
+def _telling(prepared: ImageRun, watch: Watch, say: Say) -> Callable[[State], None]:
+    """A callback that says what is new: of pictures that cannot be read, and of epochs."""
+    told = 0
+
+    def tell(state: State) -> None:
+        nonlocal told
+        for text in prepared.ledger.news():
+            say(f"left out: {text}")
+        if len(watch.lines) > told:
+            told = len(watch.lines)
+            if told % max(1, state.steps // prepared.epoch // 20) == 0 or state.step == state.steps:
+                say(epoch_in_words(watch.lines[-1]))
+
+    return tell
+
+
+def epoch_in_words(line: dict[str, float]) -> str:
+    """One line on an epoch.
+
+    Example:
+        >>> epoch_in_words({"epoch": 3.0, "rankme": 17.31, "knn": 0.8125, "pictures_per_second": 1234.5})
+        'epoch 3: RankMe 17.3, kNN .812, 1,230 pictures a second'
+    """
+    parts = [f"RankMe {line['rankme']:.3g}"] if "rankme" in line else []
+    for name, said in (("knn", "kNN"), ("online_linear", "online linear probe")):
+        parts += [f"{said} {line[name]:.3f}".replace(" 0.", " .")] if name in line else []
+    speed = float(f"{line.get('pictures_per_second', 0):.3g}")
+    return f"epoch {line['epoch']:g}: {', '.join([*parts, f'{speed:,.0f} pictures a second'])}"
+
+
+def _write_metrics(run: Run, watch: Watch, state: State) -> None:
+    history = state.history()
+    runs.write_csv(run.metrics, ["step", *history], zip(range(1, state.step + 1), *history.values(), strict=True))
+    if watch.lines:
+        names = list(dict.fromkeys(name for line in watch.lines for name in line))
+        runs.write_csv(run.epochs, names, [[line.get(name, "") for name in names] for line in watch.lines])

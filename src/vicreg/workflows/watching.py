@@ -1,0 +1,153 @@
+"""What is looked at while pictures are learnt from: an online probe, and at every epoch readings and neighbours."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from vicreg.data import Corrupt
+from vicreg.evaluation import OnlineLinear, epoch_readings, weighted_knn
+from vicreg.inference import ImageEmbedder
+from vicreg.networks import output_width
+from vicreg.training.engine import State
+from vicreg.training.feed import seed_of
+from vicreg.training.image import ImageRun
+from vicreg.training.pictures import threads
+from vicreg.views import evaluation_view
+from vicreg.workflows.image_about import Pictures
+
+MOST, FEWEST = 2048, 128
+"""Pictures that readings are taken of: a tenth of what is learnt from, within these bounds."""
+NEIGHBORS = 20
+
+
+class Watch:
+    """A callback that leaves a line for every epoch. It takes no part in learning: what it sees has no gradient.
+
+    The online probe answers for each batch's augmented pictures before it learns from them. At the end of an epoch,
+    held-out pictures are asked for their nearest among some that are learnt from; readings are of the former, or
+    without labels of the latter. In a stream they are of the last batches' augmented pictures.
+
+    Args:
+        run: What is watched.
+        pictures: Its source.
+        workers: Threads that open pictures.
+
+    Attributes:
+        lines: What was found at each epoch, by name.
+    """
+
+    def __init__(self, run: ImageRun, pictures: Pictures, workers: int | None = None) -> None:
+        self.run = run
+        self.pictures = pictures
+        self.workers = threads(workers)
+        self.lines: list[dict[str, float]] = []
+        self._recent: list[Tensor] = []
+        self._since = (run.state.step, time.monotonic())
+        self._bank, self._asked = _chosen(pictures, run.how.seed)
+        self._probe: OnlineLinear | None = None
+        if pictures.codes is not None:
+            blank = torch.zeros(2, 3, run.size, run.size, device=run.place.device)
+            width = output_width(run.state.model.encoder, blank)
+            self._probe = OnlineLinear(width, len(pictures.classes), seed=run.how.seed, device=run.place.device)
+
+    def __call__(self, state: State) -> None:
+        """After every step."""
+        if state.joint is None or state.drawn is None:
+            return
+        h, labels = state.joint.h[0], state.drawn.labels
+        if self._probe is not None and labels is not None:
+            known = labels >= 0
+            if self._all_known or int(known.sum()) > 1:
+                self._probe.step(h, labels) if self._all_known else self._probe.step(h[known], labels[known])
+        if self.pictures.source is None:
+            self._recent = [*self._recent[-MOST // len(h) :], h]
+        if state.step % self.run.epoch == 0 or state.step == state.steps:
+            self._look(state)
+
+    @property
+    def _all_known(self) -> bool:
+        return self.pictures.codes is not None and bool((self.pictures.codes >= 0).all())
+
+    def _look(self, state: State) -> None:
+        begun, since = self._since
+        steps, seconds = state.step - begun, max(time.monotonic() - since, 1e-9)
+        batch = len(state.joint.h[0]) * self.run.place.count if state.joint else 0
+        line = {
+            "epoch": state.step / self.run.epoch,
+            "step": float(state.step),
+            "learning_rate": state.optimizer.param_groups[0]["lr"],
+            "pictures_per_second": steps * batch / seconds,
+        }
+        if self._probe is not None:
+            line["online_linear"] = float(self._probe.accuracy())
+            self._probe.restart()
+        if self.run.place.first:
+            line |= self._readings(state)
+        self.lines.append(line)
+        self._since = (state.step, time.monotonic())
+
+    def _readings(self, state: State) -> dict[str, float]:
+        if self.pictures.source is None:
+            return epoch_readings(torch.cat(self._recent)[-MOST:].float().cpu())
+        encoder, training = state.model.encoder, state.model.training
+        state.model.eval()
+        embedder = ImageEmbedder(encoder, evaluation_view(self.run.size))
+        try:
+            bank, bank_rows = self._embedded(embedder, self._bank)
+            asked, asked_rows = self._embedded(embedder, self._asked)
+        finally:
+            state.model.train(training)
+        found = epoch_readings(bank if len(asked) < FEWEST else asked)
+        codes = self.pictures.codes
+        if codes is not None and len(asked):
+            answers = weighted_knn(bank, codes[bank_rows], asked, len(self.pictures.classes), k=(NEIGHBORS,))[NEIGHBORS]
+            found["knn"] = float((np.asarray(answers) == codes[asked_rows]).mean())
+        return found
+
+    def _embedded(self, embedder: ImageEmbedder, rows: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
+        if self.pictures.source is None or not len(rows):
+            return torch.empty(0, 1), rows
+        patient = Corrupt(1.0)  # the run's own ledger decides on how many are too many
+        found = list(embedder.stream(self.pictures.source, rows, patient, self.workers))
+        return torch.from_numpy(np.concatenate([h for _, h in found])), np.concatenate([which for which, _ in found])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The online probe's state."""
+        if self._probe is None:
+            return {}
+        return {f"online.{name}": value.cpu() for name, value in self._probe.tensors().items()}
+
+    def plain(self) -> dict[str, Any]:
+        """The lines so far."""
+        return {"epochs": self.lines}
+
+    def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.lines = [dict(line) for line in plain["epochs"]]
+        self._since = (self.run.state.step, time.monotonic())
+        if self._probe is not None:
+            named = {name: value for name, value in tensors.items() if name.startswith("online.")}
+            self._probe.restore({name.removeprefix("online."): value for name, value in named.items()})
+
+
+def _chosen(pictures: Pictures, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Some labelled pictures that are learnt from, and some that are held out."""
+    if pictures.source is None:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    learnt, held = pictures.rows, np.flatnonzero(pictures.held)
+    if pictures.codes is not None:
+        learnt = learnt[pictures.codes[learnt] >= 0]
+    most = min(MOST, max(FEWEST, len(pictures.rows) // 10))
+    generator = Generator().manual_seed(seed_of(seed, 5))
+
+    def some(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+        found: NDArray[np.int64] = np.sort(rows[torch.randperm(len(rows), generator=generator)[:most].numpy()])
+        return found
+
+    return some(learnt, 2 * most if len(held) else most), some(held, most)
