@@ -32,6 +32,8 @@ HASHED = 4096
 class ImageTable(ImageSource):
     """The pictures of a column: encoded, as bytes or as a structure with a field ``bytes`` (as Hugging Face has them).
 
+    A path beside the bytes is not followed.
+
     A Parquet file cannot be read row by row. Up to 1 GiB of encoded pictures are kept in memory; more are copied, a few
     rows at a time, to a temporary file (``TMPDIR`` says where) that is mapped into memory and gone when the process is.
 
