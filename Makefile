@@ -1,6 +1,8 @@
 # Everything runs in one environment, .venv, made on first use. PYTHON names the interpreter to make it with.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests run in so many processes, of one thread each.
+JOBS ?= 2
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -10,8 +12,8 @@ demo: .venv/ready
 	$(BIN)/vicreg demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow
 
 check: .venv/ready
 	$(BIN)/ruff check

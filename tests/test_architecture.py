@@ -23,10 +23,12 @@ ROWS = {
     "data": 3,
     "runs": 3,
     "evaluation": 3,
+    "diagnostics": 3,
     "inference": 4,
     "training": 4,
     "estimators": 5,
     "workflows": 5,
+    "pretraining": 6,
     "cli": 6,
 }
 ONLY = {
@@ -36,10 +38,24 @@ ONLY = {
     "runs": {"_checks"},
     "functional": {"_checks", "distributed"},
     "evaluation": {"_checks", "functional"},
+    "diagnostics": {"_checks", "functional"},
     "inference": {"_checks", "data", "networks", "runs", "views"},
 }
 FORBIDDEN = {("training", "evaluation"), ("training", "inference")}
-OPTIONAL = {"faiss", "skrub", "pandas", "polars", "PIL", "simplejpeg", "webdataset", "fsspec", "timm", "onnxruntime"}
+OPTIONAL = {
+    "faiss",
+    "skrub",
+    "pandas",
+    "polars",
+    "PIL",
+    "simplejpeg",
+    "webdataset",
+    "fsspec",
+    "timm",
+    "onnxruntime",
+    "soundfile",
+    "soxr",
+}
 OPTIONAL_FILES = {
     "views/neighbors.py",
     "data/discover.py",
@@ -47,6 +63,7 @@ OPTIONAL_FILES = {
     "data/image_given.py",
     "data/shards.py",
     "data/tars.py",
+    "data/signal_decode.py",
     "networks/foreign.py",
     "networks/export.py",
 }

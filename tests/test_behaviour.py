@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vicreg import VICReg
+from vicreg import CollapseWarning, VICReg
 
 PAPER = {"n_components": 8, "linear_path": False, "reconstruction": 0.0, "expander": (), "steps": 400}
 
@@ -20,8 +20,9 @@ def spread(**parameters):
     return float(VICReg(**{**PAPER, **parameters}, random_state=0).fit_transform(X).std(axis=0).mean())
 
 
-def test_without_the_variance_term_the_embedding_collapses():
-    assert spread(std_coeff=0.0) < 0.05
+def test_without_the_variance_term_the_embedding_collapses_and_the_monitor_says_so():
+    with pytest.warns(CollapseWarning, match="collapse"):
+        assert spread(std_coeff=0.0) < 0.05
     assert spread() > 0.5
 
 

@@ -247,7 +247,7 @@ def test_every_source_has_a_run_of_its_own(table, monkeypatch):
         (["evaluate", "nowhere"], "'nowhere' must be the folder of a run; got no such folder. Fit one first."),
         (
             ["evaluate", "."],
-            "'.' must hold an encoder; got no encoder.safetensors. An unfinished run goes on with --resume",
+            "'.' must be the folder of a run; got a folder without config.yaml.",
         ),
     ],
 )
@@ -301,7 +301,7 @@ def test_what_embed_and_evaluate_refuse(table, capsys):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("config.yaml", "a file without 'exclude', 'fingerprint', 'id', 'labels', 'settings'"),
+        ("config.yaml", "kind: 'tabl'"),
         ("split.npy", "a damaged array"),
         ("seen.npy", "a damaged array"),
         ("encoder.safetensors", "a damaged safetensors file"),

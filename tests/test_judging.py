@@ -166,11 +166,11 @@ def test_any_damaged_settings_are_settings_or_refused(tmp_path_factory, data):
         content = SETTINGS[:start].encode() + data.draw(st.binary(max_size=6)) + SETTINGS[end:].encode()
     path.write_bytes(content)
     try:
-        assert isinstance(read_settings(path), TableConfig)
+        assert isinstance(read_settings(path, TableConfig), TableConfig)
     except (ValueError, TypeError) as error:
         assert " must " in str(error)
 
 
 def test_a_runs_configuration_gives_its_settings(tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"source": "x", "settings": to_mapping(TableConfig(steps=7))}))
-    assert read_settings(tmp_path / "config.yaml") == TableConfig(steps=7)
+    assert read_settings(tmp_path / "config.yaml", TableConfig) == TableConfig(steps=7)

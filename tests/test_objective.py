@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -23,7 +24,9 @@ def made(views=2, seed=0):
     def field(width, offset):
         return tuple((normal(10, width, seed=seed + offset + i) / 2).requires_grad_() for i in range(views))
 
-    return Outputs(x=field(3, 0), h=field(4, 10), z=field(6, 20), decoded=field(3, 30))
+    maps = tuple(normal(10, 4, 5, seed=seed + 40 + i).requires_grad_() for i in range(views))
+    beside = {"p": field(6, 50), "target": field(6, 60), "maps": maps}
+    return Outputs(x=field(3, 0), h=field(4, 10), z=field(6, 20), decoded=field(3, 30), **beside)
 
 
 @pytest.mark.parametrize("convention", ["official", "algorithm1", "paper"])
@@ -211,7 +214,7 @@ def test_reconstruction_is_in_float32_at_least():
         (lambda: vicreg(eps=0.0), ValueError, r"eps must be a finite number above 0"),
         (lambda: reconstruction(-1.0), ValueError, r"weight must be a finite number of at least 0; got -1.0"),
         (
-            lambda: (vicreg() | {"p": Term(1.0, terms.variance, on="p")})(made()),
+            lambda: (vicreg() | {"p": Term(1.0, terms.variance, on="p")})(replace(made(), p=None)),
             ValueError,
             r"Outputs.p must be given; got None. The term 'p' acts on it",
         ),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
@@ -29,7 +30,7 @@ def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
     assert namespace["Z"].shape == namespace["Z_again"].shape == (89, 4)
 
 
-@pytest.mark.parametrize("page", ["accumulate.md"])
+@pytest.mark.parametrize("page", ["accumulate.md", "diagnostics.md", "images.md"])
 def test_python_blocks_of_a_page_run_in_order(page):
     namespace: dict[str, object] = {}
     found = blocks("python", (ROOT / "docs" / page).read_text())
@@ -58,10 +59,17 @@ def test_shell_blocks_run_in_order(tmp_path):
         frame = pd.DataFrame({"age": draw.normal(40 + 9 * income, 9), "city": draw.choice(["Bonn", "Lyon"], rows)})
         (frame if name == "new.csv" else frame.assign(income=income)).to_csv(tmp_path / name, index=False)
     vicreg = [sys.executable, "-c", "from vicreg.cli import main; main()"]
+    for name in ("photos", "new", "train", "test"):
+        for index in range(40):
+            file = tmp_path / name / f"kind{index % 2}" / f"{index}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw.integers(256, size=(9, 12, 3), dtype=np.uint8)).save(file)
     commands = [line for line in shell_lines() if line.startswith("vicreg ")]
     assert len(commands) >= 3
     for command in commands:
-        done = subprocess.run([*vicreg, *command.split()[1:]], cwd=tmp_path, capture_output=True, text=True)
+        small = ["--width", "16", "--steps", "2"] if command.startswith("vicreg fit photos/") else []
+        done = subprocess.run([*vicreg, *command.split()[1:], *small], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, (command, done.stderr)
     assert (tmp_path / "new.parquet").exists()
+    assert (tmp_path / "encoder.onnx").exists()
     shutil.rmtree(tmp_path)

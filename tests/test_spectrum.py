@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.linalg import eigh
 
 from vicreg.functional import spectrum
 
@@ -183,3 +184,64 @@ def test_alpha_leaves_out_directions_that_are_not_there():
 def test_alpha_refuses_an_empty_range(first, last, words):
     with pytest.raises(ValueError, match=words):
         spectrum.alpha_req(normal(9, 9), first, last)
+
+
+def slow_lidar(views, delta):
+    """By the definition, with loops, and scipy's solver of generalised eigenvalue problems."""
+    q, n, d = views.shape
+    within, between = delta * np.eye(d), np.zeros((d, d))
+    grand = views.reshape(-1, d).mean(axis=0)
+    for i in range(n):
+        mean = views[:, i].mean(axis=0)
+        between += np.outer(mean - grand, mean - grand) / (n - 1)
+        for j in range(q):
+            within += np.outer(views[j, i] - mean, views[j, i] - mean) / (n * (q - 1))
+    values = np.clip(eigh(between, within, eigvals_only=True), 0, None)
+    share = values / values.sum()
+    return math.exp(-sum(p * math.log(p) for p in share if p > 0))
+
+
+@pytest.mark.parametrize(("q", "n", "d"), [(2, 30, 5), (3, 8, 6), (2, 4, 20), (2, 3, 9), (5, 2, 3), (2, 9, 1)])
+@pytest.mark.parametrize("delta", [1e-4, 0.5])
+def test_lidar_is_its_definition(q, n, d, delta):
+    views = normal(1, n, d) + 0.3 * normal(q, n, d, seed=1) * torch.arange(1, d + 1) + 2
+    expected = slow_lidar(views.numpy(), delta)
+    assert spectrum.lidar(*views, delta=delta).item() == pytest.approx(expected, rel=1e-6)
+    assert spectrum.lidar(*views.float(), delta=delta).item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_lidar_does_not_count_directions_in_which_views_differ():
+    samples = normal(400, 8)
+    blurred = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]).double()
+    views = [samples + 3 * blurred * normal(400, 8, seed=seed) + 0.1 * normal(400, 8, seed=9 + seed) for seed in (1, 2)]
+    assert spectrum.lidar(*views).item() == pytest.approx(4, rel=0.1)
+    assert spectrum.rankme(views[0]).item() > 6
+
+
+def test_lidar_of_collapsed_and_of_low_rank_embeddings():
+    assert spectrum.lidar(torch.ones(5, 3), torch.ones(5, 3)).item() == 0
+    line = normal(50, 1) @ normal(1, 7)
+    assert spectrum.lidar(line, line).item() == pytest.approx(1, abs=1e-5)
+    same = torch.linalg.qr(normal(64, 9) - normal(64, 9).mean(dim=0))[0]  # nine orthonormal columns without mean
+    assert spectrum.lidar(8 * same, 8 * same).item() == pytest.approx(9)
+
+
+@pytest.mark.parametrize(
+    ("views", "options", "error", "words"),
+    [
+        ((torch.ones(3, 2),), {}, ValueError, "views must be at least two; got 1. One view alone does not scatter."),
+        ((torch.ones(3, 2), torch.ones(2, 2)), {}, ValueError, "views must have the same shape"),
+        ((torch.ones(3, 2),) * 2, {"delta": 0}, ValueError, "delta must be a finite number above 0"),
+        ((torch.ones(3, 2), [1]), {}, TypeError, "z must be a torch.Tensor; got list"),
+    ],
+)
+def test_lidar_refuses(views, options, error, words):
+    with pytest.raises(error, match=words):
+        spectrum.lidar(*views, **options)
+
+
+def test_white_noise_by_closed_form():
+    """For n x d white noise the participation ratio tends to n d / (n + d), and its covariance to its floor."""
+    z = normal(900, 300)
+    assert spectrum.participation_ratio(z).item() == pytest.approx(900 * 300 / 1200, rel=0.01)
+    assert spectrum.off_diagonal(z).item() == pytest.approx(299 / 899, rel=0.02)

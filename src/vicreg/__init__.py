@@ -1,23 +1,28 @@
 """Representations from data without labels: VICReg, exact, for tables and your own PyTorch loop.
 
 ``VICReg(n_components=16).fit_transform(table)`` embeds the rows of a table, ``VICRegLoss()(z_a, z_b)`` is the loss for
-your own loop, ``load(folder)`` opens what a run left, and ``EmbeddingComparison`` judges anybody's embeddings.
+your own loop, ``pretrain(photos, out)`` learns from pictures, ``load(folder)`` opens what a run left, and
+``EmbeddingComparison`` judges anybody's embeddings.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vicreg.diagnostics import CollapseMonitor, CollapseWarning
     from vicreg.estimators import VICReg
     from vicreg.evaluation import EmbeddingComparison
     from vicreg.inference import Embedder, ImageEmbedder, load
     from vicreg.loss import VICRegLoss, vicreg_loss
     from vicreg.objectives import Objective, Outputs, Term
+    from vicreg.pretraining import pretrain
     from vicreg.training.accumulate import accumulate
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CollapseMonitor": "vicreg.diagnostics",
+    "CollapseWarning": "vicreg.diagnostics",
     "Embedder": "vicreg.inference",
     "EmbeddingComparison": "vicreg.evaluation",
     "ImageEmbedder": "vicreg.inference",
@@ -28,10 +33,13 @@ _HOMES = {
     "VICRegLoss": "vicreg.loss",
     "accumulate": "vicreg.training.accumulate",
     "load": "vicreg.inference",
+    "pretrain": "vicreg.pretraining",
     "vicreg_loss": "vicreg.loss",
 }
 
 __all__ = [
+    "CollapseMonitor",
+    "CollapseWarning",
     "Embedder",
     "EmbeddingComparison",
     "ImageEmbedder",
@@ -42,6 +50,7 @@ __all__ = [
     "VICRegLoss",
     "accumulate",
     "load",
+    "pretrain",
     "vicreg_loss",
 ]
 

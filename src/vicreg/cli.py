@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -9,19 +10,21 @@ from dataclasses import fields
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
+import torch
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from vicreg import workflows
-from vicreg._checks import check_choice, require
-from vicreg.data import kind_of, source_name
+from vicreg._checks import check_choice, message, require, shown
+from vicreg.data import is_url, kind_of, source_name
+from vicreg.distributed import own_number, process_count
 from vicreg.evaluation import readings_in_words
 from vicreg.training.config import ImageConfig, TableConfig
 from vicreg.training.progress import progress
 from vicreg.training.recipes import RECIPES
-from vicreg.workflows import Columns, Interrupted, Judged
+from vicreg.workflows import Collapsed, Columns, Interrupted, Judged
 
 DESCRIPTION = """Representations from data without labels.
 
@@ -34,6 +37,7 @@ are a folder of them, a .parquet file with a column of them, an .npz array, or .
   vicreg fit photos/ --encoder resnet50               learn from pictures; vicreg fit photos/ --help has the settings
   vicreg embed runs/people new.csv --out new.parquet  embed new rows, or pictures
   vicreg evaluate runs/people labelled.csv            judge on new labelled rows, or pictures
+  vicreg diagnose embeddings.npy                      is it collapsed? readings of any embeddings
   vicreg export runs/photos --format onnx --out f.onnx  the encoder for other programs
 """
 
@@ -58,6 +62,7 @@ def fit(
     exclude: Names = (),
     id: Names = (),  # the flag's name
     resume: bool = False,
+    stop_on_collapse: bool = False,
     config: Path | None = None,
     *,
     settings: OmitArgPrefixes[TableConfig],
@@ -71,6 +76,7 @@ def fit(
         exclude: Columns to leave out.
         id: Columns to leave out of the inputs and to carry through to the embeddings.
         resume: Go on with the interrupted run in the folder, with its own settings.
+        stop_on_collapse: End the run, with a checkpoint, at the first collapse that is seen.
         config: A YAML file of settings, or the config.yaml of another run; flags beside it win.
         settings: Settings of the run.
     """
@@ -78,7 +84,8 @@ def fit(
     columns = Columns(labels, tuple(dict.fromkeys(chain(*exclude))), tuple(dict.fromkeys(chain(*id))))
     with progress() as callback:
         begin = workflows.resume if resume else workflows.fit
-        judged = begin(source, folder, columns, settings, callbacks=[callback], say=_say)
+        options = {"callbacks": [callback], "say": _say, "stop_on_collapse": stop_on_collapse}
+        judged = begin(source, folder, columns, settings, **options)  # type: ignore[arg-type]
     _tell(judged)
     _say(f"The run is in {folder}.")
 
@@ -88,6 +95,7 @@ def fit_images(
     out: Path | None = None,
     labels: str | None = None,
     resume: bool = False,
+    stop_on_collapse: bool = False,
     config: Path | None = None,
     recipe: str | None = None,
     *,
@@ -101,6 +109,7 @@ def fit_images(
         labels: What to judge by, never to learn from: folder for the sub-folders, or the name of a column or array. A
             fifth of the labelled pictures is held out.
         resume: Go on with the interrupted run in the folder, with its own settings.
+        stop_on_collapse: End the run, with a checkpoint, at the first collapse that is seen.
         config: A YAML file of settings, or the config.yaml of another run; flags beside it win.
         recipe: Published settings by name (imagenet-resnet50, cifar10-resnet18, cifar10-resnet18-1000); flags win.
         settings: Settings of the run.
@@ -108,9 +117,11 @@ def fit_images(
     folder = out or Path("runs") / source_name(source.rstrip("/"))
     with progress() as callback:
         begin = workflows.resume_images if resume else workflows.fit_images
-        judged = begin(source, folder, labels, settings, callbacks=[callback], say=_say)
-    _tell(judged)
-    _say(f"The run is in {folder}.")
+        options = {"callbacks": [callback], "say": _say, "stop_on_collapse": stop_on_collapse}
+        judged = begin(source, folder, labels, settings, **options)  # type: ignore[arg-type]
+    if own_number() == 0:
+        _tell(judged)
+        _say(f"The run is in {folder}.")
 
 
 def embed(
@@ -148,6 +159,7 @@ def evaluate(
     test: Path | None = None,
     augmented: bool = False,
     shares: tuple[float, ...] = (),
+    device: str = "auto",
 ) -> None:
     """Judge a run beside raw data and PCA, on data that its fit did not see; without labels, show its readings.
 
@@ -159,6 +171,7 @@ def evaluate(
         test: For pictures: those to judge on, where SOURCE has those to train probes on.
         augmented: For pictures: train a linear probe also on pictures cropped and flipped anew at every epoch.
         shares: For pictures: fine-tune the whole encoder on these shares of the labels, such as 0.01 0.1.
+        device: For pictures: auto, cpu, cuda, cuda:N or mps.
     """
     if workflows.kind_of_run(run) == "table":
         given = [name for name, value in (("--test", test), ("--augmented", augmented), ("--shares", shares)) if value]
@@ -166,7 +179,17 @@ def evaluate(
         _tell(workflows.evaluate(run, source, labels))
         return
     where, on = (None if path is None else str(path) for path in (source, test))
-    _tell(workflows.evaluate_images(run, where, labels, on, augmented=augmented, shares=shares, say=_say))
+    options = {"augmented": augmented, "shares": shares, "device": device}
+    _tell(workflows.evaluate_images(run, where, labels, on, say=_say, **options))  # type: ignore[arg-type]
+
+
+def diagnose(source: Source) -> None:
+    """Say what state embeddings are in, whoever made them: their ranks, dead dimensions, correlation, collapse.
+
+    Args:
+        source: A .npy file, or a table with a column for each dimension.
+    """
+    workflows.diagnose(source, _say)
 
 
 def export(run: RunFolder, *, format: str, out: Path) -> None:  # the flag's name
@@ -183,6 +206,7 @@ def export(run: RunFolder, *, format: str, out: Path) -> None:  # the flag's nam
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command `vicreg`: exits 2 with a message on bad input, 130 or 143 when interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of every process that it starts
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
@@ -192,23 +216,54 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "fit": _fit_for(given),
                 "embed": embed,
                 "evaluate": evaluate,
+                "diagnose": diagnose,
                 "export": export,
             }
-            tyro.extras.subcommand_cli_from_dict(commands, prog="vicreg", description=DESCRIPTION, args=given)
+            words = _help_first(given)
+            tyro.extras.subcommand_cli_from_dict(commands, prog="vicreg", description=DESCRIPTION, args=words)
     except Interrupted as stop:
-        print(f"vicreg: {stop}; the same command with --resume goes on.", file=sys.stderr)
+        if own_number() == 0:  # all processes stop together
+            print(f"vicreg: {stop}; the same command with --resume goes on.", file=sys.stderr)
         sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
         print("vicreg: stopped.", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as failure:
-        print(f"vicreg: {failure}", file=sys.stderr)
-        sys.exit(2)
+    except (ValueError, TypeError, OSError, ImportError, NotImplementedError, Collapsed) as failure:
+        _end(str(failure))
+    except (RuntimeError, MemoryError) as failure:
+        said = _outside(failure)
+        if said is None:
+            raise
+        _end(said)
+
+
+def _end(said: str) -> NoReturn:
+    which = f" (process {own_number()})" if own_number() else ""
+    print(f"vicreg{which}: {said}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _outside(failure: Exception) -> str | None:
+    """What to say of a failure that is of the machine and not of the program; None for one of the program's."""
+    first = str(failure).strip().partition("\n")[0] or type(failure).__name__
+    if isinstance(failure, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in first:
+        return message("the run", "fit into memory", shown(first), "Lower --batch-size, or cut it by --accumulate.")
+    if process_count("default") > 1:
+        return message("the other processes", "live", shown(first), "The same command with --resume goes on.")
+    return None
+
+
+def _help_first(given: list[str]) -> list[str]:
+    """A plea for help alone: beside arguments, help would be without them."""
+    asked = {"-h", "--help"} & set(given)
+    return [*given[:1], "--help"] if asked and not given[0].startswith("-") else given
 
 
 def _fit_for(given: list[str]) -> Callable[..., None]:
     """The command `fit` with the settings of its source's kind, which flags start from."""
     source = _source(given)
+    if source is not None and not {"-h", "--help"} & set(given):
+        workflows.check_there(source)
     if source is None or kind_of(source) == "table":
         return partial(fit, settings=_settings(given, TableConfig))
     return partial(fit_images, settings=_settings(given, ImageConfig))
@@ -218,7 +273,7 @@ def _source(given: list[str]) -> str | None:
     """The source among the words of `fit`: the first that is no flag and no flag's value."""
     if given[:1] != ["fit"]:
         return None
-    switches = {"--resume", "-h", "--help"}
+    switches = {"--resume", "--stop-on-collapse", "--no-resume", "--no-stop-on-collapse", "-h", "--help"}
     for kind in (TableConfig, ImageConfig):
         names = [field.name.replace("_", "-") for field in fields(kind) if field.type in ("bool", "bool | None")]
         switches |= {f"--{no}{name}" for name in names for no in ("", "no-")}
@@ -228,8 +283,10 @@ def _source(given: list[str]) -> str | None:
         for word, last in zip(given[1:], before, strict=False)
         if not word.startswith("-") and (not last.startswith("-") or last in switches or "=" in last)
     ]
-    there = [word for word in free if Path(word).exists()]  # flags that take several words leave others free
-    return next(iter(there or free), None)
+    if given[1:2] == free[:1]:
+        return free[0] if free else None
+    likely = [word for word in free if is_url(word) or Path(word).exists()]  # flags may take several words
+    return next(iter(likely or free[len(free) > 1 :]), None)
 
 
 def _settings(given: list[str], kind: type[C]) -> C:

@@ -9,6 +9,7 @@ none is left waiting for the others.
 from __future__ import annotations
 
 import ast
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -131,6 +132,18 @@ def process_count(group: ProcessGroup) -> int:
     return dist.get_world_size(_handle(group))
 
 
+def own_number() -> int:
+    """Which of the processes of the default group this is, or will be once there is one; 0 for one alone.
+
+    Example:
+        >>> own_number()
+        0
+    """
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank()
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+
+
 def common_batch(
     group: ProcessGroup, share: Callable[[], tuple[T, Share]], *, equal_rows: bool = False
 ) -> tuple[T, Batch]:
@@ -230,7 +243,7 @@ def every_text(own: str) -> list[str]:
     if count == 1:
         return [own]
     (length,) = most(len(own.encode()))
-    content = own.encode().ljust(length, b"\0")
+    content = own.encode().ljust(length + 1, b"\0")  # no tensor is made of nothing
     every = _exchanged(torch.frombuffer(bytearray(content), dtype=torch.uint8), None, count).cpu()
     return [bytes(row.tolist()).rstrip(b"\0").decode() for row in every]
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from vicreg._checks import check_integer, message, require, shown
 from vicreg.data import Frame, TableSpec, as_frame, fit_spec, row_hashes
+from vicreg.diagnostics import CollapseWarning, Finding
 from vicreg.evaluation import EmbeddingComparison
 from vicreg.evaluation.baselines import first_components
 from vicreg.functional import PrincipalAxes, principal_axes
@@ -26,6 +27,7 @@ from vicreg.objectives import Objective
 from vicreg.runs import Run
 from vicreg.training.config import TableConfig
 from vicreg.training.engine import State
+from vicreg.training.monitoring import monitor_of, monitored
 from vicreg.training.progress import progress
 from vicreg.training.settings import LARGEST_SEED, Precision, from_mapping
 from vicreg.training.table import one_pass, table_run
@@ -163,13 +165,20 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
             ValueError: No column varies, fewer than two rows, infinities, a parameter out of its range, or the
                 training diverged.
             TypeError: Cells that are lists or other objects.
+
+        Warns:
+            CollapseWarning: The training failed in one of the ways that docs/diagnostics.md lists.
         """
         frame = as_frame(X)
         spec, config = fit_spec(frame), self._config()
         x = spec.apply(frame)
         run = table_run(config, x, spec.sources, self._views(), self._encoders(), self._objective())
+        found: list[Finding] = []
+        watching = monitored(monitor_of(run.objective, found.append), run.objective)
         with progress() if self.verbose else nullcontext() as callback:
-            run.train([callback] if callback else [])
+            run.train([callback, watching] if callback else [watching])
+        for finding in found:
+            warnings.warn(str(finding), CollapseWarning, stacklevel=2)
         return self._keep(frame, spec, x, run.state, [row_hashes(x)], principal_axes(x))
 
     def partial_fit(self, X: Any, y: object = None) -> Self:

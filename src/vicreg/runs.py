@@ -244,6 +244,11 @@ class Run:
         return self.folder / "epochs.csv"
 
     @property
+    def warnings(self) -> Path:
+        """What went wrong in the run, by step, and what helps; only of a run in which something did."""
+        return self.folder / "warnings.json"
+
+    @property
     def split(self) -> Path:
         """Which rows of the source were held out, (n,) booleans."""
         return self.folder / "split.npy"
@@ -337,7 +342,7 @@ class Run:
         if self.encoder.exists():
             return
         self.finish()
-        for path in (self.config, self.split, self.seen, self.metrics):
+        for path in (self.config, self.split, self.seen, self.metrics, self.epochs, self.warnings):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.folder.rmdir()

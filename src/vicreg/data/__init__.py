@@ -13,7 +13,7 @@ from vicreg.data.image_subset import Subset, common_size, in_memory
 from vicreg.data.kinds import Kind, kind_of
 from vicreg.data.shards import Shards, fingerprint_shards, shard_urls
 from vicreg.data.spec import TableSpec, fit_spec
-from vicreg.data.tars import Sample
+from vicreg.data.tars import Sample, every_sample, is_url
 
 __all__ = [
     "FOLDER",
@@ -33,11 +33,13 @@ __all__ = [
     "common_size",
     "crops_of",
     "decoded",
+    "every_sample",
     "fingerprint",
     "fingerprint_images",
     "fingerprint_shards",
     "fit_spec",
     "in_memory",
+    "is_url",
     "kind_of",
     "open_picture",
     "read_images",

@@ -7,6 +7,7 @@ from vicreg.functional.spectrum import (
     covariance_spectrum,
     dead_dimensions,
     excess_covariance,
+    lidar,
     mean_correlation,
     noise_floor,
     off_diagonal,
@@ -15,12 +16,14 @@ from vicreg.functional.spectrum import (
     singular_values,
     standard_deviation,
 )
+from vicreg.functional.sphere import alignment, uniformity
 from vicreg.functional.terms import covariance, invariance, variance
 
 __all__ = [
     "Evaluated",
     "Formula",
     "PrincipalAxes",
+    "alignment",
     "alpha_req",
     "covariance",
     "covariance_spectrum",
@@ -28,6 +31,7 @@ __all__ = [
     "evaluate",
     "excess_covariance",
     "invariance",
+    "lidar",
     "mean_correlation",
     "noise_floor",
     "off_diagonal",
@@ -36,5 +40,6 @@ __all__ = [
     "rankme",
     "singular_values",
     "standard_deviation",
+    "uniformity",
     "variance",
 ]

@@ -1,7 +1,9 @@
 """Label-free readings of an embedding: how its columns spread, correlate and fill the space.
 
 Every reading takes embeddings (n, d), n rows of d columns, on any device, centres them, and is right whether there
-are more rows or more columns. Readings are to be looked at: they have no graph.
+are more rows or more columns. Readings are to be looked at: they have no graph. They stay on the device, and nothing
+waits for it until somebody asks for the number; but a decomposition on a GPU (``singular_values`` and what is made of
+them, ``lidar``) waits by itself.
 
 The covariance term of independent columns is not 0 on a finite sample. ``noise_floor`` is its expectation, and
 ``excess_covariance`` what is left of the term above it: the number to show to people.
@@ -95,11 +97,13 @@ def covariance_spectrum(z: Tensor) -> Tensor:
 def rankme(z: Tensor) -> Tensor:
     """Effective rank: the exponential of the entropy of the normalised singular values (RankMe).
 
-    Of the *centred* embedding: an offset that all rows share is one large singular value, which says nothing about
-    the samples, yet would pull the rank of a healthy embedding towards 1.
+    It is the effective rank of Roy and Vetterli (EUSIPCO 2007), of the *centred* embedding: an offset that all rows
+    share is one large singular value, which says nothing about the samples, yet would pull the rank of a healthy
+    embedding towards 1. It grows with the number of rows, so compare ranks of equally many.
 
     Source: Garrido, Balestriero, Najman, LeCun, "RankMe: Assessing the downstream performance of pretrained
-    self-supervised representations by their rank", ICML 2023, arXiv:2210.02885, equation 1 (there without centring).
+    self-supervised representations by their rank", ICML 2023, arXiv:2210.02885, equation 1 (there without centring,
+    and with 1e-7 added to every share).
 
     Args:
         z: Embeddings, (n, d), n at least 2.
@@ -116,10 +120,7 @@ def rankme(z: Tensor) -> Tensor:
         >>> round(rankme(corners).item(), 4), round(rankme(corners * torch.tensor([1.0, 0.0])).item(), 4)
         (2.0, 1.0)
     """
-    values = singular_values(z)
-    total = values.sum()
-    share = values / total
-    return torch.where(total > 0, torch.special.entr(share).sum().exp(), total)
+    return _entropy_rank(singular_values(z))
 
 
 def alpha_req(z: Tensor, first: int = 4, last: int = 100) -> Tensor:
@@ -153,14 +154,59 @@ def alpha_req(z: Tensor, first: int = 4, last: int = 100) -> Tensor:
     check_integer("last", last, check_integer("first", first, 1) + 1)
     values = singular_values(z)
     # A matrix has singular values of this size by rounding alone (as in numpy.linalg.matrix_rank).
-    rounding = values[0] * max(z.shape) * torch.finfo(values.dtype).eps
-    rank = int((values > rounding).sum())
-    start = first if rank >= first + 2 else 1
-    number = torch.arange(start, min(last, rank) + 1, device=z.device, dtype=values.dtype)
-    weight = 1 / number
-    x, y = number.log(), 2 * values[start - 1 : min(last, rank)].log()
+    alive = values > values[0] * max(z.shape) * torch.finfo(values.dtype).eps
+    number = torch.arange(1, len(values) + 1, device=z.device, dtype=values.dtype)
+    start = torch.where(alive.sum() >= first + 2, first, 1)
+    fitted = alive & (number >= start) & (number <= last)
+    weight = torch.where(fitted, 1 / number, 0)
+    x, y = number.log(), 2 * torch.where(fitted, values, 1).log()
     x, y = x - (weight * x).sum() / weight.sum(), y - (weight * y).sum() / weight.sum()
-    return -(weight * x * y).sum() / (weight * x * x).sum()
+    slope = (weight * x * y).sum() / (weight * x * x).sum()
+    return torch.where(fitted.sum() > 1, -slope, torch.nan)
+
+
+def lidar(*views: Tensor, delta: float = 1e-4) -> Tensor:
+    """Effective rank of what tells samples apart, measured by how far their views scatter (LiDAR).
+
+    Each sample is a class of its own and its views are the class's members: row i of every view must be of the same
+    sample, so the grouping is in the call. The exponential of the entropy of the normalised eigenvalues of
+    S_w^-1/2 S_b S_w^-1/2, with S_b the covariance of the samples' mean embeddings and S_w that of the views around
+    these means, plus ``delta`` on its diagonal. A direction in which views differ as much as samples do counts little,
+    however large it is: that is what RankMe does not see.
+
+    Source: Thilak, Huang, Saremi, Dinh, Goh, Nakkiran, Susskind, Littwin, "LiDAR: Sensing linear probing performance
+    in joint embedding SSL architectures", ICLR 2024, arXiv:2312.04000; there 1000 to 5000 samples of 10 to 50 views.
+    With two views S_w is rough and the reading with it: compare readings of equally many samples and views.
+
+    Args:
+        views: Embeddings (n, d) of two or more views of the same n samples, n at least 2; on the scale that VICReg
+            gives them, about 1, since ``delta`` has that scale.
+        delta: Above 0: variance below which a direction of S_w does not count as smaller.
+
+    Returns:
+        A scalar between 1 and min(n - 1, d); 0 where all samples are equal.
+
+    Raises:
+        TypeError: A view is no floating tensor, or ``delta`` no number.
+        ValueError: Fewer than two views, shapes that differ, or ``delta`` is not above 0.
+
+    Example:
+        >>> corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> round(lidar(corners + 0.1, corners - 0.1).item(), 2)  # views differ along (1, 1): (1, -1) outweighs it
+        1.02
+    """
+    delta = check_number("delta", delta, 0, open_low=True)
+    require(len(views) > 1, "views", "be at least two", len(views), "One view alone does not scatter.")
+    stacked = torch.stack(_same_shape(views))
+    means = stacked.mean(dim=0)
+    q, n, d = stacked.shape
+    within, between = (stacked - means).reshape(-1, d), means - means.mean(dim=0)
+    if d > (q + 1) * n:  # all of them lie in a space of fewer dimensions: turned into it, nothing changes
+        basis = torch.linalg.qr(torch.cat((within, between)).mT).Q
+        within, between = within @ basis, between @ basis
+    scatter, axes = torch.linalg.eigh(within.mT @ within / (n * (q - 1)))
+    whitened = between @ axes / (scatter.clamp_min(0) + delta).sqrt()
+    return _entropy_rank(torch.linalg.svdvals(whitened).square())
 
 
 def participation_ratio(z: Tensor) -> Tensor:
@@ -279,6 +325,20 @@ def _embedding(z: Tensor) -> Tensor:
     check_embedding("z", z, least=2)
     require(z.ndim == 2, "z", "have shape (n, d)", tuple(z.shape), "Flatten locations into rows.")
     return z.detach()
+
+
+def _same_shape(views: tuple[Tensor, ...]) -> list[Tensor]:
+    """Views without graph, in float32 at least, checked."""
+    checked = [widened(_embedding(view)) for view in views]
+    shapes = [tuple(view.shape) for view in checked]
+    require(len(set(shapes)) == 1, "views", "have the same shape", shapes)
+    return checked
+
+
+def _entropy_rank(values: Tensor) -> Tensor:
+    """The exponential of the entropy of non-negative values' shares; 0 where all are 0."""
+    total = values.sum()
+    return torch.where(total > 0, torch.special.entr(values / total).sum().exp(), total)
 
 
 def _centred(z: Tensor) -> Tensor:

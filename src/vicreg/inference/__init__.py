@@ -1,7 +1,7 @@
 """Trained encoders with their preprocessing, ready for new data."""
 
-from vicreg.inference.image import ImageEmbedder, crops_of_all
+from vicreg.inference.image import ImageEmbedder, crops_of_all, crops_of_each
 from vicreg.inference.loading import load, load_as
 from vicreg.inference.table import Embedder
 
-__all__ = ["Embedder", "ImageEmbedder", "crops_of_all", "load", "load_as"]
+__all__ = ["Embedder", "ImageEmbedder", "crops_of_all", "crops_of_each", "load", "load_as"]

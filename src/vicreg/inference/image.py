@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +24,8 @@ PICTURES_AT_ONCE = 64
 """Pictures embedded together."""
 CHUNKS_AHEAD = 2
 """So many such chunks are opened while one is embedded."""
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,10 +134,32 @@ def crops_of_all(
         Rows (b,) and their crops (b, 3, size, size) uint8.
     """
     rows = np.arange(len(source)) if rows is None else rows
+    pictures = ((row, partial(source.picture, row)) for row in rows.tolist())
+    for found, crops in crops_of_each(pictures, crop, ledger, workers):
+        yield np.asarray(found), crops
 
-    def one(row: int) -> Tensor | None:
+
+def crops_of_each(
+    pictures: Iterable[tuple[K, Callable[[], NDArray[np.uint8]]]],
+    crop: Callable[[NDArray[np.uint8]], Tensor],
+    ledger: Corrupt | None = None,
+    workers: int = 2,
+) -> Iterator[tuple[list[K], Tensor]]:
+    """Crops of pictures of which one does not know how many there are, opened by threads some chunks ahead.
+
+    Args:
+        pictures: What each is called, and what opens it.
+        crop: From a picture to its crop.
+        ledger: Counts those that cannot be read, which are left out; without it one is an error.
+        workers: Threads.
+
+    Yields:
+        What they are called, some at a time, and their crops (b, 3, size, size) uint8.
+    """
+
+    def one(picture: Callable[[], NDArray[np.uint8]]) -> Tensor | None:
         try:
-            crop_of_it = crop(source.picture(row))
+            crop_of_it = crop(picture())
         except CorruptImage as error:
             if ledger is None:
                 raise
@@ -143,18 +169,16 @@ def crops_of_all(
             ledger.good()
         return crop_of_it
 
-    chunks = [rows[start : start + PICTURES_AT_ONCE] for start in range(0, len(rows), PICTURES_AT_ONCE)]
-    waiting: deque[tuple[NDArray[np.int64], list[Future[Tensor | None]]]] = deque()
+    every = iter(pictures)
+    chunks = iter(lambda: list(islice(every, PICTURES_AT_ONCE)), [])
+    waiting: deque[list[tuple[K, Future[Tensor | None]]]] = deque()
     with ThreadPoolExecutor(workers, "vicreg-pictures") as pool:
         try:
-            for chunk in [*chunks, *[None] * CHUNKS_AHEAD]:
-                if chunk is not None:
-                    waiting.append((chunk, [pool.submit(one, int(row)) for row in chunk]))
-                if len(waiting) > CHUNKS_AHEAD or (chunk is None and waiting):
-                    which, futures = waiting.popleft()
-                    crops = [future.result() for future in futures]
-                    kept = [index for index, found in enumerate(crops) if found is not None]
-                    if kept:
-                        yield which[kept], torch.stack([found for found in crops if found is not None])
+            for chunk in chain(chunks, [[]] * CHUNKS_AHEAD):
+                waiting.append([(name, pool.submit(one, picture)) for name, picture in chunk])
+                if len(waiting) > CHUNKS_AHEAD:
+                    done = [(name, future.result()) for name, future in waiting.popleft()]
+                    if kept := [(name, found) for name, found in done if found is not None]:
+                        yield [name for name, _ in kept], torch.stack([found for _, found in kept])
         finally:
             pool.shutdown(cancel_futures=True)

@@ -195,6 +195,11 @@ class ResNet(nn.Module):
             x = self.get_submodule(f"layer{stage + 1}")(x)
         return x
 
+    def with_maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Representations, and the maps that they are the mean of."""
+        maps = self.maps(x)
+        return maps.flatten(2).mean(2), maps
+
     def forward(self, x: Tensor) -> Tensor:
         """Representations, (b, width)."""
-        return self.maps(x).flatten(2).mean(2)
+        return self.with_maps(x)[0]

@@ -168,9 +168,14 @@ class ViT(nn.Module):
 
     def maps(self, x: Tensor) -> Tensor:
         """The patches' tokens as feature maps, (b, width, h / patch, w / patch)."""
+        return self.with_maps(x)[1]
+
+    def with_maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Representations, and the patches' tokens as feature maps."""
         height, width = x.shape[-2:]
         grid = (height // self.patch, width // self.patch)
-        return self.tokens(x)[:, 1:].transpose(1, 2).reshape(len(x), self.width, *grid)
+        tokens = self.tokens(x)
+        return tokens[:, 0], tokens[:, 1:].transpose(1, 2).reshape(len(x), self.width, *grid)
 
     def forward(self, x: Tensor) -> Tensor:
         """Representations, the class token's, (b, width)."""

@@ -1,8 +1,8 @@
-"""Methods: short functions that return an objective."""
+"""VICReg, and the terms of a decoder that may join any method: short functions that return an objective."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -135,7 +135,3 @@ def mean_squared_error(predicted: Views, wanted: Views) -> Tensor:
     require(shapes[0] == shapes[1], "predicted and wanted", "have the same shapes", f"{shapes[0]} and {shapes[1]}")
     errors = [mse_loss(terms.widened(p), terms.widened(w)) for p, w in zip(predicted, wanted, strict=True)]
     return torch.stack(errors).mean()
-
-
-OBJECTIVES: dict[str, Callable[..., Objective]] = {"vicreg": vicreg}
-"""Methods by the names that users give as text."""

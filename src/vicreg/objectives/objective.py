@@ -19,7 +19,7 @@ from vicreg.functional.terms import per_view, suffix
 
 Views: TypeAlias = tuple[Tensor, ...]
 
-FIELDS = ("x", "h", "z", "p", "target", "maps", "decoded")
+FIELDS = ("x", "h", "z", "p", "target", "maps", "decoded", "n_large")
 NEEDS = ("predictor", "target", "maps", "decoder")
 
 # The functions that are evaluated together, by the name of their weight in a Formula, which has their options too.
@@ -39,8 +39,8 @@ class Outputs:
         h: Representations: the encoder's outputs, which are kept.
         z: Embeddings: the expander's outputs.
         p: The predictor's outputs.
-        target: The target branch's embeddings.
-        maps: Feature maps.
+        target: The averaged target branch's embeddings; of the large views alone, where there are small ones.
+        maps: Local embeddings, (n, t, d): the t places of feature maps.
         decoded: The decoder's outputs.
         n_large: How many of the views are large: pairs among the others, small crops, have no part in the invariance
             term. With None all have.
@@ -75,7 +75,8 @@ class Term:
             ``invariance``, ``variance`` and ``covariance`` of ``vicreg.functional.terms``, as they are or as
             ``functools.partial(terms.variance, target=0.5)``, are recognised and evaluated together; the last two are
             functions of one view and are summed over the views, times 2/V for V views.
-        on: A field of ``Outputs``, or a tuple of several.
+        on: A field of ``Outputs``, or a tuple of several. ``"n_large"`` among several is the number of large views,
+            which is that of all where nobody has said otherwise.
         needs: What the branches must have for it, of ``"predictor"``, ``"target"``, ``"maps"`` and ``"decoder"``.
 
     Raises:
@@ -102,7 +103,7 @@ class Term:
             check_number("weight", weight)
         require(len(self.on) > 0, "on", "name at least one field", shown(self.on))
         for field in (self.on,) if isinstance(self.on, str) else self.on:
-            check_choice("on", field, FIELDS)
+            check_choice("on", field, FIELDS[:-1] if isinstance(self.on, str) else FIELDS)
         for part in self.needs:
             check_choice("needs", part, NEEDS)
         if isinstance(self.weight, tuple) and self.kind not in ("variance", "covariance"):
@@ -264,11 +265,17 @@ def _alone(name: str, term: Term, outputs: Outputs) -> Tensor:
         if isinstance(term.on, str):
             value = term.fn(*_views(name, term.on, outputs))
         else:
-            value = term.fn(*(_views(name, field, outputs) for field in term.on))
+            value = term.fn(*(_field(name, field, outputs) for field in term.on))
     scalar = isinstance(value, Tensor) and value.ndim == 0
     got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
     require(scalar, f"Term {shown(name)}", "return a 0-dimensional tensor", got, "Reduce it, as with .mean().")
     return value
+
+
+def _field(name: str, field: str, outputs: Outputs) -> Views | int:
+    if field == "n_large":
+        return len(outputs.z) if outputs.n_large is None else outputs.n_large
+    return _views(name, field, outputs)
 
 
 def _views(name: str, field: str, outputs: Outputs) -> Views:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vicreg._checks import check_choice, check_integer, check_number, require
-from vicreg.objectives import OBJECTIVES
+from vicreg._checks import check_choice, check_integer, check_number, require, shown
+from vicreg.objectives import Objective, objective_of
 from vicreg.training.settings import LARGEST_SEED, Precision, check_device, check_ranges, check_types
 from vicreg.views import RECIPES, table_views
 
@@ -26,7 +26,8 @@ class TableConfig:
         views: Name of the views: neighbors, walk, marginal, mask, noise or identity.
         view_rate: Strength of the views (share of cells replaced, deviation of the noise, length of the walk; identity
             has none); the view's own default when left out.
-        objective: Name of the objective.
+        objective: Name of the objective: vicreg, barlow_twins, byol, sigreg, simclr, simsiam, vibcreg, vicregl (on
+            pictures alone) or visreg; and with +, terms that join it, as in byol+variance or vicreg+sigreg.
         reconstruction: Weight of the reconstruction term, the squared error of a column; 0 is the paper's objective.
         anchor: Weight of the part of the reconstruction that a linear read-out gives, of the row's whitened principal
             components; without reconstruction there is none.
@@ -87,7 +88,9 @@ class TableConfig:
         """
         check_types(self)
         table_views(self.views, self.view_rate)
-        check_choice("objective", self.objective, OBJECTIVES)
+        fix = "Pictures have them."
+        needs, rule = self.named().needs, "need no feature maps on a table"
+        require("maps" not in needs, "objective", rule, shown(self.objective), fix)
         check_ranges(
             self,
             from_zero=(*COEFFICIENTS, "reconstruction", "anchor", "weight_decay"),
@@ -99,6 +102,10 @@ class TableConfig:
         check_integer("seed", self.seed, 0, LARGEST_SEED)
         check_device(self.device)
         return self
+
+    def named(self) -> Objective:
+        """The objective by its name, with the coefficients where they are its own."""
+        return objective_of(self.objective, **{name: getattr(self, name) for name in COEFFICIENTS})
 
     def steps_for(self, n_rows: int) -> int:
         """Optimiser steps over a table of so many rows."""
@@ -120,7 +127,8 @@ class ImageConfig:
             folder are the two views. When left out cifar for views of up to 64 pixels, else paper.
         small_views: Small crops beside the two large ones.
         small_size: Side of the small crops; three sevenths of image_size when left out.
-        objective: Name of the objective.
+        objective: Name of the objective: vicreg, barlow_twins, byol, sigreg, simclr, simsiam, vibcreg, vicregl (on
+            pictures alone) or visreg; and with +, terms that join it, as in byol+variance or vicreg+sigreg.
         sim_coeff: Weight of the invariance term, lambda in the paper.
         std_coeff: Weight of the variance term, mu in the paper.
         cov_coeff: Weight of the covariance term, nu in the paper.
@@ -196,7 +204,7 @@ class ImageConfig:
         )
         rule = f"be 0 with views {self.views!r}"
         require(self.views != "identity" or not self.small_views, "small_views", rule, self.small_views)
-        check_choice("objective", self.objective, OBJECTIVES)
+        self.named()
         ones = ("width", "image_size", "small_size", "epochs", "steps", "devices", "nodes", "workers")
         check_ranges(
             self,
@@ -213,6 +221,10 @@ class ImageConfig:
         require(self.batch_size >= least and self.batch_size % processes == 0, "batch_size", rule, self.batch_size)
         _check_micro_batches(self, processes)
         return self
+
+    def named(self) -> Objective:
+        """The objective by its name, with the coefficients where they are its own."""
+        return objective_of(self.objective, **{name: getattr(self, name) for name in COEFFICIENTS})
 
     def steps_for(self, n: int) -> int:
         """Optimiser steps over so many pictures."""

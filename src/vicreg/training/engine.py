@@ -19,6 +19,7 @@ from vicreg.networks import Joint, JointEmbedding
 from vicreg.objectives import Objective, Outputs
 from vicreg.training.accumulate import accumulate
 from vicreg.training.feed import Drawn, Feed, seed_of
+from vicreg.training.momentum import rising
 from vicreg.training.optim import adamw, one_cycle, parameter_groups
 from vicreg.training.settings import Precision, check_device
 
@@ -85,7 +86,8 @@ def machine(device: str = "auto", devices: int = 1, nodes: int = 1, precision: P
         ('cpu', 1, True)
     """
     together = devices * nodes > 1
-    _check_launched(devices, nodes)
+    if together:
+        check_launched(devices * nodes)
     chosen = device_of(device)
     possible = precision != "16-mixed" or chosen.type != "cpu"
     require(possible, "precision", "be '32-true' or 'bf16-mixed' on the CPU", shown(precision))
@@ -107,12 +109,16 @@ def machine(device: str = "auto", devices: int = 1, nodes: int = 1, precision: P
     return Machine(fabric, fabric.device if together else chosen, fabric.global_rank, fabric.world_size)
 
 
-def _check_launched(devices: int, nodes: int) -> None:
-    """Each process that torchrun started takes part: otherwise all would train the same, into the same files."""
+def check_launched(processes: int) -> None:
+    """Each process that ``torchrun`` started takes part: otherwise all would train the same, into the same files.
+
+    Raises:
+        ValueError: It has started another number.
+    """
     if torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
         started = int(os.environ.get("WORLD_SIZE", "1"))
         rule, fix = f"be the {started} processes that torchrun started", f"Try devices={started}."
-        require(devices * nodes == started, "devices * nodes", rule, devices * nodes, fix)
+        require(processes == started, "devices * nodes", rule, processes, fix)
 
 
 @dataclass(eq=False)
@@ -224,6 +230,7 @@ class Optimisation:
         optimizer: Makes the optimiser from parameter groups and a learning rate.
         channels_last: Whether pictures and the networks' weights lie in memory channel by channel.
         compiled: Whether ``torch.compile`` compiles the networks.
+        momentum: Of the averaged target branches, where there are any, at a step of so many.
     """
 
     steps: int
@@ -235,6 +242,7 @@ class Optimisation:
     optimizer: Callable[..., Optimizer] = adamw
     channels_last: bool = False
     compiled: bool = False
+    momentum: Callable[[int, int], float] = rising
 
 
 def start(model: JointEmbedding, place: Machine, how: Optimisation) -> State:
@@ -301,6 +309,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             total, terms, state.joint = _learn_from(drawn, place.fabric, module, objective, how)
             optimizer.step()
+            state.model.follow(how.momentum(state.step, state.steps))
             state.drawn, state.feed = drawn, feed.position()
             _record(state, {**terms, "total": total.detach()})
             if state.step % STEPS_BETWEEN_CHECKS == 0 or state.step == state.steps:
@@ -329,7 +338,7 @@ def _learn_from(
     def loss(joint: Joint) -> tuple[Tensor, dict[str, Tensor]]:
         made[:] = [_detached(joint)]
         x = None if drawn.x is None else (drawn.x,) * len(drawn.views)
-        return objective(Outputs(x=x, h=joint.h, z=joint.z, decoded=joint.decoded, n_large=drawn.n_large))
+        return objective(Outputs(x=x, **joint._asdict(), n_large=drawn.n_large))
 
     views = drawn.views
     count = min(how.accumulate, len(views[0]) // 2)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Generator, nn
 from torch.optim import Optimizer
 
-from vicreg._checks import check_choice, message, require
+from vicreg._checks import message, require
 from vicreg.data import Corrupt, ImageSource, Shards, Subset, common_size, in_memory
 from vicreg.networks import (
     Branch,
@@ -26,10 +26,11 @@ from vicreg.networks import (
     load_weights,
     output_width,
 )
-from vicreg.objectives import OBJECTIVES, Objective
+from vicreg.objectives import Objective
 from vicreg.training.config import SAME_FOLDER, ImageConfig
-from vicreg.training.engine import Callback, Machine, Optimisation, State, start, train
+from vicreg.training.engine import Callback, Machine, Optimisation, State, check_launched, start, train
 from vicreg.training.feed import Feed, Order, full_batches
+from vicreg.training.heads import map_expander, predictors
 from vicreg.training.lars import LARS
 from vicreg.training.optim import adamw, scaled_learning_rate, warmup_cosine
 from vicreg.training.pictures import Deal, OpenedPictures, Partners, ResidentPictures, threads
@@ -98,7 +99,8 @@ def image_run(
         encoders: In place of the configured one: one, of which every branch gets a copy, or one for each branch.
 
     Raises:
-        ValueError: Fewer than two pictures, a setting out of its range, or an encoder whose output is no vector.
+        ValueError: Fewer than two pictures for each process, a setting out of its range, an encoder whose output is no
+            vector, or ``torchrun`` has started processes that the machine is without.
 
     Example:
         >>> from vicreg.data import GivenImages
@@ -110,6 +112,7 @@ def image_run(
         (2, 8)
     """
     config.check()
+    check_launched(place.count)
     _check_enough(len(source), place)
     size = image_size(config, source)
     views = views_of(config, size)
@@ -134,7 +137,7 @@ def image_run(
             source, views, deal, how.steps, place.device, ledger, threads(config.workers), labels, n_large
         )
     state = start(model, place, how)
-    return ImageRun(state, feed, objective(config), how, place, size, order.batches, ledger, tuple(notes))
+    return ImageRun(state, feed, config.named(), how, place, size, order.batches, ledger, tuple(notes))
 
 
 def shard_run(config: ImageConfig, where: str, place: Machine, encoders: Sequence[nn.Module] = ()) -> ImageRun:
@@ -151,6 +154,7 @@ def shard_run(config: ImageConfig, where: str, place: Machine, encoders: Sequenc
         FileNotFoundError: A shard is not there.
     """
     config.check()
+    check_launched(place.count)
     steps = _steps_of(config)
     require(config.views != SAME_FOLDER, "views", "be of one picture each in shards", config.views)
     size = config.image_size or LARGE_SIDE
@@ -163,7 +167,7 @@ def shard_run(config: ImageConfig, where: str, place: Machine, encoders: Sequenc
     model, notes = joint_embedding(config, size, encoders)
     epoch = max(1, steps // max(1, config.epochs))
     how = optimisation(config, steps, epoch, config.batch_size, model)
-    return ImageRun(start(model, place, how), feed, objective(config), how, place, size, epoch, ledger, tuple(notes))
+    return ImageRun(start(model, place, how), feed, config.named(), how, place, size, epoch, ledger, tuple(notes))
 
 
 def _check_enough(count: int, place: Machine) -> None:
@@ -242,18 +246,18 @@ def joint_embedding(
         for encoder in made:
             notes = load_weights(encoder, Path(config.weights))
     widths = [output_width(encoder, torch.zeros(2, 3, size, size)) for encoder in made]
-    heads = [drawn(partial(expander, width, _expander(config, width)), generator) for width in widths]
-    return JointEmbedding([Branch(encoder, head) for encoder, head in zip(made, heads, strict=True)]), notes
+    layers = [(width, *_expander(config, width)) for width in widths]
+    heads = [drawn(partial(expander, width, widths), generator) for width, *widths in layers]
+    needs = config.named().needs
+    maps = [map_expander(needs, each, generator) for each in layers]
+    branches = [Branch(*parts) for parts in zip(made, heads, maps, strict=True)]
+    beside = predictors(needs, layers, generator)
+    n_large = 2 if config.small_views else None
+    return JointEmbedding(branches, predictors=beside, averaged="target" in needs, n_large=n_large), notes
 
 
 def _expander(config: ImageConfig, width: int) -> tuple[int, ...]:
     return default_expander(width) if config.expander is None else config.expander
-
-
-def objective(config: ImageConfig) -> Objective:
-    """The objective that the settings name."""
-    method = OBJECTIVES[check_choice("objective", config.objective, OBJECTIVES)]
-    return method(config.sim_coeff, config.std_coeff, config.cov_coeff, config.variance_target)
 
 
 def optimisation(config: ImageConfig, steps: int, epoch: int, batch: int, model: nn.Module) -> Optimisation:

@@ -12,13 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from vicreg._checks import check_choice, require
+from vicreg._checks import require
 from vicreg.functional import principal_axes
 from vicreg.networks import Branch, JointEmbedding, TableDecoder, TableEncoder, drawn, expander, perceptron
-from vicreg.objectives import OBJECTIVES, Objective, anchor, reconstruction
+from vicreg.objectives import Objective, anchor, reconstruction
 from vicreg.training.config import TableConfig
 from vicreg.training.engine import Callback, Machine, Optimisation, State, machine, start, train
 from vicreg.training.feed import Order, Resident, every_row, full_batches
+from vicreg.training.heads import predictors
+from vicreg.training.momentum import rising, steady
 from vicreg.training.optim import constant, one_cycle
 from vicreg.views import Pair, Table, distinct_neighbors
 
@@ -114,7 +116,8 @@ def resident(x: NDArray[np.float32], sources: NDArray[np.int64], views: Pair, de
 def optimisation(config: TableConfig, steps: int, schedule: Callable[[int, int], float] = one_cycle) -> Optimisation:
     """The part of the settings that the loop knows."""
     rate, decay = config.learning_rate, config.weight_decay
-    return Optimisation(steps, rate, decay, config.seed, schedule, config.accumulate)
+    momentum = steady if schedule is constant else rising
+    return Optimisation(steps, rate, decay, config.seed, schedule, config.accumulate, momentum=momentum)
 
 
 def objective(config: TableConfig, sources: NDArray[np.int64], model: JointEmbedding) -> Objective:
@@ -125,8 +128,7 @@ def objective(config: TableConfig, sources: NDArray[np.int64], model: JointEmbed
         sources: (p,) index of each feature's source column: the weight is that of a source column's whole error.
         model: Its decoder knows what the anchor is to read out.
     """
-    method = OBJECTIVES[check_choice("objective", config.objective, OBJECTIVES)]
-    named = method(config.sim_coeff, config.std_coeff, config.cov_coeff, config.variance_target)
+    named = config.named()
     if model.decoder is not None:
         named = named | reconstruction(config.reconstruction * len(sources) / len(np.unique(sources)))
     if isinstance(model.decoder, TableDecoder):
@@ -159,13 +161,16 @@ def joint_embedding(
     widths = [_width(encoder, x) for encoder in made]
     heads = [drawn(partial(expander, width, config.expander), generator) for width in widths]
     branches = [Branch(encoder, head) for encoder, head in zip(made, heads, strict=True)]
-    needs = chosen.needs if chosen else frozenset({"decoder"} if config.reconstruction else ())
-    require(needs <= {"decoder"}, "objective", "need no more of a table's branches than a decoder", sorted(needs))
-    if not needs:
-        return JointEmbedding(branches)
-    fix = "Set reconstruction=0, or give encoders of one width."
-    require(len(set(widths)) == 1, "encoder", "be modules of one width to share a decoder", widths, fix)
-    return JointEmbedding(branches, _decoder(config, x, widths[0], generator, anchored=chosen is None))
+    needs = chosen.needs if chosen else config.named().needs | ({"decoder"} if config.reconstruction else set())
+    fix = "Pictures have feature maps."
+    require("maps" not in needs, "objective", "need no feature maps on a table", sorted(needs), fix)
+    decoder = None
+    if "decoder" in needs:
+        fix = "Set reconstruction=0, or give encoders of one width."
+        require(len(set(widths)) == 1, "encoder", "be modules of one width to share a decoder", widths, fix)
+        decoder = _decoder(config, x, widths[0], generator, anchored=chosen is None)
+    beside = predictors(needs, [(width, *config.expander) for width in widths], generator)
+    return JointEmbedding(branches, decoder, predictors=beside, averaged="target" in needs)
 
 
 def _decoder(

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from vicreg import runs
 from vicreg._checks import require
-from vicreg.distributed import by_first, every_text, most, process_count
+from vicreg.distributed import by_first, every_text, most, own_number, process_count
 from vicreg.training.engine import Callback, State
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
@@ -35,6 +34,10 @@ class Interrupted(Exception):  # noqa: N818  # not an error: somebody asked
         self.signal = signal_number
 
 
+class Collapsed(Exception):  # noqa: N818  # nor is this: the run did as it was told
+    """A run stopped on a collapse, as it was told to; what it had done is saved."""
+
+
 @dataclass(eq=False)
 class Stop:
     """Whether somebody asked the run to stop.
@@ -42,10 +45,12 @@ class Stop:
     Attributes:
         asked: The signal that came.
         patient: Whether it waits to be asked; else the signal stops the run at once.
+        collapse: The collapse to stop on, in words.
     """
 
     asked: int | None = None
     patient: bool = False
+    collapse: str | None = None
 
 
 SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
@@ -126,6 +131,7 @@ def train(
     Raises:
         ValueError: The checkpoint is damaged, or of another number of processes.
         KeyboardInterrupt: Somebody asked to stop; the checkpoint was written.
+        Collapsed: There was a collapse to stop on; the checkpoint was written.
     """
     state = run.state
     if checkpoint.exists():
@@ -148,12 +154,17 @@ def train(
         saved(state)
 
     def now_and_then(state: State) -> None:
-        asked, due = most(stop.asked or 0, int(time.monotonic() - latest >= SECONDS_BETWEEN_CHECKPOINTS))
+        late = int(time.monotonic() - latest >= SECONDS_BETWEEN_CHECKPOINTS)
+        asked, due, collapsed = most(stop.asked or 0, late, int(stop.collapse is not None))
         stop.asked = asked or None
-        if asked or due:
+        if asked or due or collapsed:
             save(state)
         if asked:
             raise KeyboardInterrupt(f"stopped and saved at step {state.step} of {state.steps}")
+        if collapsed:
+            seen = stop.collapse or "Another process saw a collapse."
+            how = "The same command with --resume and without --stop-on-collapse goes on."
+            raise Collapsed(f"{seen} Stopped and saved at step {state.step} of {state.steps}. {how}")
 
     stop.patient = True
     try:
@@ -169,11 +180,11 @@ def train(
 
 def _restore(state: State, checkpoint: Path, kept: Sequence[Kept]) -> None:
     tensors, plain = runs.read_tensors(checkpoint)
-    count, own = process_count("default"), torch.distributed.get_rank() if process_count("default") > 1 else 0
+    count = process_count("default")
     try:
         feeds = plain["feed"]
         require(len(feeds) == count, "processes", f"be {len(feeds)} as before", count)
-        state.restore(tensors, plain | {"feed": feeds[own]})
+        state.restore(tensors, plain | {"feed": feeds[own_number() if count > 1 else 0]})
         for one in kept:
             one.restore(tensors, plain)
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as failure:

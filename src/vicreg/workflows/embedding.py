@@ -45,7 +45,7 @@ def check_apart(out: Path, source: Path, folder: Path) -> None:
         ValueError: ``out`` is the source, the run, or in one of them.
     """
     place = out.resolve()
-    for what, taken in (("the source", source.resolve()), ("the run", folder.resolve())):
+    for what, taken in (("the run", folder.resolve()), ("the source", source.resolve())):
         apart = place != taken and taken not in place.parents
         require(apart, "--out", f"be apart from {what}", shown(str(out)), "Name another file.")
 

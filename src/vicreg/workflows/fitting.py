@@ -31,6 +31,7 @@ from vicreg.workflows.about import (
     same_table,
 )
 from vicreg.workflows.checkpoints import Stop, stoppable, train
+from vicreg.workflows.collapse import Guard
 from vicreg.workflows.embedding import Say, write_embeddings
 from vicreg.workflows.judging import Judged, judge_fit, judge_without_labels, write_baseline
 
@@ -43,6 +44,7 @@ def fit(
     *,
     callbacks: Sequence[Callback] = (),
     say: Say = print,
+    stop_on_collapse: bool = False,
 ) -> Judged:
     """Fit a run on a table in a file and leave it in a folder, judged.
 
@@ -53,6 +55,7 @@ def fit(
         config: The settings.
         callbacks: Called after every step.
         say: Told in words what is going on.
+        stop_on_collapse: Whether the first collapse that is named ends the run.
 
     Returns:
         The comparison on held-out rows, or without labels the readings; where neither can be had, the reason.
@@ -61,6 +64,7 @@ def fit(
         ValueError: Source, columns or settings that cannot be worked with, or a folder that is not empty.
         OSError: The folder cannot be written to.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+        Collapsed: There was a collapse to stop on; a checkpoint was written.
     """
     config.check()
     run = Run(folder)
@@ -70,7 +74,7 @@ def fit(
     run.begin(about(source, columns, config, frame))
     try:
         with stoppable() as stop:
-            return _train_and_judge(run, prepared, callbacks, stop, say)
+            return _train_and_judge(run, prepared, callbacks, stop, say, stop_on_collapse)
     except ValueError:  # such as training that diverged: --resume would only meet it again
         run.withdraw()
         raise
@@ -84,6 +88,7 @@ def resume(
     *,
     callbacks: Sequence[Callback] = (),
     say: Say = print,
+    stop_on_collapse: bool = False,
 ) -> Judged:
     """Go on with an interrupted run, to the very bits that it would have reached uninterrupted.
 
@@ -94,11 +99,13 @@ def resume(
         config: The settings of the run, or the defaults.
         callbacks: Called after every step.
         say: Told in words what is going on.
+        stop_on_collapse: Whether the first collapse that is named ends the run.
 
     Raises:
         ValueError: The run is finished or damaged, or the table has changed since.
         OSError: The folder cannot be written to.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+        Collapsed: There was a collapse to stop on; a checkpoint was written.
     """
     run = Run(folder)
     found = read_about(run)
@@ -110,7 +117,7 @@ def resume(
     frame = same_table(run, found, source)
     prepared = _prepare(frame, known, settings, say)
     with stoppable() as stop:
-        return _train_and_judge(run, prepared, callbacks, stop, say)
+        return _train_and_judge(run, prepared, callbacks, stop, say, stop_on_collapse)
 
 
 LABEL_NAMES = {"y", "label", "labels", "target", "class"}
@@ -147,12 +154,16 @@ def _prepare(frame: Frame, columns: Columns, config: TableConfig, say: Say) -> _
     return _Prepared(run, frame, columns, config, split, spec, x)
 
 
-def _train_and_judge(run: Run, prepared: _Prepared, callbacks: Sequence[Callback], stop: Stop, say: Say) -> Judged:
+def _train_and_judge(
+    run: Run, prepared: _Prepared, callbacks: Sequence[Callback], stop: Stop, say: Say, stop_on_collapse: bool
+) -> Judged:
     """Train, and leave the encoder, the embeddings and what judging finds. The checkpoint goes last: it is all done."""
     runs.write_array(run.split, prepared.split)
     runs.write_array(run.seen, np.unique(row_hashes(prepared.x)))
-    state = train(prepared.table_run, run.checkpoint, callbacks, stop, partial(_write_metrics, run), say)
-    _write_metrics(run, state)
+    guard = Guard(prepared.table_run.objective, run, say, stop if stop_on_collapse else None)
+    write = partial(_write_metrics, run, guard)
+    state = train(prepared.table_run, run.checkpoint, [*callbacks, guard], stop, write, say, [guard])
+    write(state)
     embedder = Embedder(state.model.encoder, prepared.spec)
     write_baseline(run, pca(prepared.x, embedder.width))
     z = embedder.transform(prepared.frame, ignore=prepared.columns.set_aside)
@@ -163,7 +174,7 @@ def _train_and_judge(run: Run, prepared: _Prepared, callbacks: Sequence[Callback
     else:
         judged = judge_without_labels(run, prepared.x, z, _from_another_seed(run, prepared, callbacks, stop, say))
     run.finish()
-    return judged
+    return replace(judged, notes=(*judged.notes, *guard.notes))
 
 
 def _from_another_seed(
@@ -185,6 +196,7 @@ def _nothing(_: State) -> None:
     """The second fit is only there to compare with: it leaves no metrics."""
 
 
-def _write_metrics(run: Run, state: State) -> None:
+def _write_metrics(run: Run, guard: Guard, state: State) -> None:
+    guard.write()
     history = state.history()
     runs.write_csv(run.metrics, ["step", *history], zip(range(1, state.step + 1), *history.values(), strict=True))

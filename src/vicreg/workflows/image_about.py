@@ -19,7 +19,7 @@ from vicreg.data import (
     ImageSource,
     fingerprint_images,
     fingerprint_shards,
-    kind_of,
+    is_url,
     read_images,
     shard_urls,
 )
@@ -27,6 +27,7 @@ from vicreg.evaluation import hold_out
 from vicreg.runs import Run
 from vicreg.training.config import ImageConfig
 from vicreg.training.settings import from_mapping, to_mapping
+from vicreg.workflows.kinds import kind_of_pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,7 @@ def open_pictures(where: str, labels: str | None) -> Pictures:
         ValueError: There are no such labels, too few of them, or no pictures.
         FileNotFoundError: There is no such source.
     """
-    if kind_of(where) == "shards":
+    if kind_of_pictures(where) == "shards":
         shard_urls(where)
         fix = "Judge later: vicreg evaluate RUN FOLDER."
         require(labels is None, "--labels", "be left out for shards", shown(labels), fix)
@@ -110,7 +111,7 @@ def classes_of(source: ImageSource, labels: str) -> tuple[NDArray[Any], NDArray[
 def about_images(pictures: Pictures, config: ImageConfig) -> dict[str, Any]:
     """All that is needed to run again, as YAML can hold it."""
     versions = {"vicreg": vicreg.__version__, "torch": str(torch.__version__), "python": platform.python_version()}
-    where = pictures.where if pictures.source is None else str(Path(pictures.where).absolute())
+    where = pictures.where if is_url(pictures.where) else str(Path(pictures.where).absolute())
     described = {"kind": "image", "source": where, "pictures": pictures.count, "fingerprint": pictures.fingerprint()}
     return {**described, "labels": pictures.labels, "settings": to_mapping(config), "versions": versions}
 

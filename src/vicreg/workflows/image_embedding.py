@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 
 from vicreg import runs
-from vicreg._checks import require, shown
-from vicreg.data import Corrupt, kind_of, read_images
-from vicreg.inference import ImageEmbedder, load_as
+from vicreg._checks import check_integer, listed, require, shown
+from vicreg.data import Corrupt, CorruptImage, Sample, every_sample, read_images, shard_urls
+from vicreg.inference import ImageEmbedder, crops_of_each, load_as
 from vicreg.training.engine import device_of
 from vicreg.training.pictures import threads
 from vicreg.workflows.embedding import check_apart
+from vicreg.workflows.kinds import kind_of_pictures
 
 Say = Callable[[str], None]
 
@@ -41,7 +44,7 @@ def embed_images(
 
     Args:
         folder: A finished run.
-        where: Pictures with random access.
+        where: Pictures; of shards, each process takes its own.
         out: The Parquet file to write, replaced whole or not at all.
         device: auto, cpu, cuda, cuda:N or mps.
         workers: Threads that open pictures.
@@ -54,18 +57,26 @@ def embed_images(
     """
     require(out.suffix == ".parquet", "--out", "name a .parquet file", shown(str(out)))
     check_apart(out, Path(where), folder)
-    require(kind_of(where) == "image", shown(where), "be pictures that can be embedded one by one", kind_of(where))
+    if workers is not None:
+        check_integer("workers", workers, 1)
+    shards = kind_of_pictures(where) == "shards"
     rank, count = own_share()
-    embedder = load_as(ImageEmbedder, folder).to(device_of(device))
-    source = read_images(where)
-    rows = np.arange(rank, len(source), count)
-    path = out if count == 1 else out / f"part-{rank:05}-of-{count:05}.parquet"
-    ledger = Corrupt(max_corrupt, of=len(source))
+    embedder = load_as(ImageEmbedder, folder).to(_own_device(device))
+    path = own_part(out, rank, count)
+    if shards:
+        ledger = Corrupt(max_corrupt)
+        found = _of_shards(embedder, shard_urls(where)[rank::count], ledger, threads(workers))
+    else:
+        source = read_images(where)
+        ledger = Corrupt(max_corrupt, of=len(source))
+        rows = np.arange(rank, len(source), count)
+        parts = embedder.stream(source, rows, ledger, threads(workers))
+        found = (([source.names[row] for row in some], h) for some, h in parts)
     written = 0
     with _written(path, embedder.width) as write:
-        for found, h in embedder.stream(source, rows, ledger, threads(workers)):
-            write([source.names[row] for row in found], h)
-            written += len(found)
+        for names, h in found:
+            write(names, h)
+            written += len(names)
     for text in ledger.news():
         say(f"left out: {text}")
     say(f"Wrote {written:,} pictures of {embedder.width} numbers to {path}.")
@@ -75,6 +86,52 @@ def own_share() -> tuple[int, int]:
     """Which of how many processes this is, where ``torchrun`` started it; else the only one."""
     rank, count = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     return rank, count
+
+
+def own_part(out: Path, rank: int, count: int) -> Path:
+    """The file that a process writes: ``out``, or where there are several, a part in a folder of that name.
+
+    Raises:
+        ValueError: There is a file where the folder would be, or the other way round, or parts of something else.
+    """
+    fix = "Remove it, or name another --out."
+    if count == 1:
+        require(not out.is_dir(), "--out", "be a file", f"the folder {shown(str(out))}", fix)
+        return out
+    require(not out.is_file(), "--out", "be a folder where there are several processes", f"the file {out}", fix)
+    own = f"-of-{count:05}.parquet"
+    others = sorted(path.name for path in out.glob("*.parquet") if not path.name.endswith(own))
+    require(not others, "--out", "hold no parts of another number of processes", listed(others), fix)
+    return out / f"part-{rank:05}{own}"
+
+
+def _own_device(name: str) -> torch.device:
+    """The device of that name; of several processes' on one machine, each has a GPU of its own."""
+    device = device_of(name)
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return device
+
+
+def _of_shards(
+    embedder: ImageEmbedder, urls: Sequence[str], ledger: Corrupt, workers: int
+) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+    """Names and embeddings of the pictures in shards, one shard after the other."""
+
+    def pictures() -> Iterator[tuple[str, Callable[[], NDArray[np.uint8]]]]:
+        for url in urls:
+            try:
+                for sample in every_sample(url):
+                    yield sample.name, partial(_picture, sample)
+            except CorruptImage as damaged:
+                ledger.add(damaged)
+
+    for names, crops in crops_of_each(pictures(), embedder.view.crop_one, ledger, workers):
+        yield names, embedder.encode(crops)
+
+
+def _picture(sample: Sample) -> NDArray[np.uint8]:
+    return sample.opened().pixels()
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from torch import nn
 
 from vicreg import runs
-from vicreg._checks import require
+from vicreg._checks import require, shown
 from vicreg.data import Subset
 from vicreg.distributed import by_first
 from vicreg.inference import ImageEmbedder
@@ -17,8 +18,10 @@ from vicreg.runs import Run
 from vicreg.training.config import ImageConfig
 from vicreg.training.engine import Callback, Machine, State, machine
 from vicreg.training.image import ImageRun, image_run, shard_run
+from vicreg.training.settings import to_mapping
 from vicreg.views import evaluation_view
 from vicreg.workflows.checkpoints import Stop, stoppable, train
+from vicreg.workflows.collapse import Guard
 from vicreg.workflows.embedding import Say
 from vicreg.workflows.image_about import Pictures, about_images, open_pictures, read_about_images, same_pictures
 from vicreg.workflows.image_judging import judge_held_out, judge_without_labels
@@ -35,6 +38,7 @@ def fit_images(
     encoders: Sequence[nn.Module] = (),
     callbacks: Sequence[Callback] = (),
     say: Say = print,
+    stop_on_collapse: bool = False,
 ) -> Judged:
     """Fit a run on pictures and leave it in a folder, judged.
 
@@ -46,6 +50,7 @@ def fit_images(
         encoders: Modules of one's own in place of the configured encoder.
         callbacks: Called after every step.
         say: Told in words what is going on.
+        stop_on_collapse: Whether the first collapse that is named ends the run.
 
     Returns:
         The comparison on held-out pictures, or without labels the readings.
@@ -54,6 +59,7 @@ def fit_images(
         ValueError: Source or settings that cannot be worked with, or a folder that is not empty.
         OSError: The folder cannot be written to.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+        Collapsed: There was a collapse to stop on; a checkpoint was written.
     """
     config.check()
     run = Run(folder)
@@ -65,7 +71,7 @@ def fit_images(
     by_first(lambda: run.begin(about_images(pictures, config)))
     try:
         with stoppable() as stop:
-            return _train_and_judge(run, pictures, config, prepared, callbacks, stop, say)
+            return _train_and_judge(run, pictures, config, prepared, callbacks, stop, say, stop_on_collapse)
     except ValueError:  # such as training that diverged: --resume would only meet it again
         by_first(run.withdraw)
         raise
@@ -80,6 +86,7 @@ def resume_images(
     encoders: Sequence[nn.Module] = (),
     callbacks: Sequence[Callback] = (),
     say: Say = print,
+    stop_on_collapse: bool = False,
 ) -> Judged:
     """Go on with an interrupted run: on a CPU to the very bits that it would have reached uninterrupted.
 
@@ -87,28 +94,39 @@ def resume_images(
         where: The source; its place may have changed, its content may not.
         folder: The run's folder.
         labels: Those of the run, or None.
-        config: The settings of the run, or the defaults; ``device``, ``devices`` and ``workers`` may be others.
+        config: The settings of the run, or the defaults.
         encoders: As for the fit.
         callbacks: Called after every step.
         say: Told in words what is going on.
+        stop_on_collapse: Whether the first collapse that is named ends the run.
 
     Raises:
         ValueError: The run is finished or damaged, or the source has changed since.
         OSError: The folder cannot be written to.
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+        Collapsed: There was a collapse to stop on; a checkpoint was written.
     """
     run = Run(folder)
     found, settings = read_about_images(run)
     require(not run.finished(), repr(str(folder)), "be an unfinished run", "a finished one", "Name another --out.")
     fix = "Leave the flags out, or fit a new run."
     require(labels in (None, found["labels"]), "with --resume, --labels", "be that of the run", labels, fix)
-    require(config in (ImageConfig(), settings), "with --resume, settings", "be those of the run", "others", fix)
+    _check_settings(config, settings)
     place = machine(settings.device, settings.devices, settings.nodes, settings.precision)
     say = say if place.first else _silent
     pictures = same_pictures(found, where)
     prepared = _prepare(pictures, settings, place, encoders, say)
     with stoppable() as stop:
-        return _train_and_judge(run, pictures, settings, prepared, callbacks, stop, say)
+        return _train_and_judge(run, pictures, settings, prepared, callbacks, stop, say, stop_on_collapse)
+
+
+def _check_settings(given: ImageConfig, kept: ImageConfig) -> None:
+    """Of a run that goes on the settings are those that it has."""
+    mine, own, usual = to_mapping(kept), to_mapping(given), to_mapping(ImageConfig())
+    others = [f"{name} = {shown(value)} for {shown(mine[name])}" for name, value in own.items() if value != mine[name]]
+    fix = "Leave the flags out, or fit a new run."
+    got = ", ".join(others)
+    require(not others or own == usual, "with --resume, settings", "be those of the run", got, fix)
 
 
 def _silent(text: str) -> None:
@@ -146,16 +164,21 @@ def _train_and_judge(
     callbacks: Sequence[Callback],
     stop: Stop,
     say: Say,
+    stop_on_collapse: bool,
 ) -> Judged:
     """Train, and leave the encoder and what judging finds. The checkpoint goes last: then it is all done."""
     watch = Watch(prepared, pictures, config.workers)
     told = _telling(prepared, watch, say)
-    write = partial(_write_metrics, run, watch)
+    guard = Guard(prepared.objective, run, say, stop if stop_on_collapse else None, prepared.place.count)
+    write = partial(_write_metrics, run, watch, guard)
     shown = callbacks if prepared.place.first else ()
-    state = train(prepared, run.checkpoint, [*shown, watch, told], stop, write, say, [watch])
-    by_first(lambda: write(state))
+    state = train(prepared, run.checkpoint, [*shown, watch, told, guard], stop, write, say, [watch, guard])
+    if not prepared.place.first:  # the others need not wait
+        return Judged(None, None)
+    write(state)
     embedder = ImageEmbedder(state.model.encoder, evaluation_view(prepared.size))
-    return by_first(lambda: _leave(run, pictures, config, embedder, watch, say)) or Judged(None, None)
+    judged = _leave(run, pictures, config, embedder, watch, say)
+    return replace(judged, notes=(*judged.notes, *guard.notes))
 
 
 def _leave(
@@ -174,16 +197,14 @@ def _leave(
 
 def _telling(prepared: ImageRun, watch: Watch, say: Say) -> Callable[[State], None]:
     """A callback that says what is new: of pictures that cannot be read, and of epochs."""
-    told = 0
+    seldom = max(1, prepared.how.steps // prepared.epoch // 20)
 
     def tell(state: State) -> None:
-        nonlocal told
         for text in prepared.ledger.news():
             say(f"left out: {text}")
-        if len(watch.lines) > told:
-            told = len(watch.lines)
-            if told % max(1, state.steps // prepared.epoch // 20) == 0 or state.step == state.steps:
-                say(epoch_in_words(watch.lines[-1]))
+        ended = bool(watch.lines) and watch.lines[-1]["step"] == state.step
+        if ended and (len(watch.lines) % seldom == 0 or state.step == state.steps):
+            say(epoch_in_words(watch.lines[-1]))
 
     return tell
 
@@ -202,7 +223,8 @@ def epoch_in_words(line: dict[str, float]) -> str:
     return f"epoch {line['epoch']:g}: {', '.join([*parts, f'{speed:,.0f} pictures a second'])}"
 
 
-def _write_metrics(run: Run, watch: Watch, state: State) -> None:
+def _write_metrics(run: Run, watch: Watch, guard: Guard, state: State) -> None:
+    guard.write()
     history = state.history()
     runs.write_csv(run.metrics, ["step", *history], zip(range(1, state.step + 1), *history.values(), strict=True))
     if watch.lines:

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from vicreg import runs
 from vicreg._checks import check_number, require, shown
-from vicreg.data import FOLDER, Corrupt, kind_of, read_images
+from vicreg.data import FOLDER, Corrupt, read_images
 from vicreg.evaluation import (
     Comparison,
     ProbeComparison,
@@ -25,11 +25,13 @@ from vicreg.inference import ImageEmbedder, crops_of_all, load_as
 from vicreg.networks import IMAGE_ENCODERS
 from vicreg.runs import Run
 from vicreg.training.config import ImageConfig
+from vicreg.training.engine import device_of
 from vicreg.training.image import joint_embedding
 from vicreg.training.pictures import threads
 from vicreg.workflows.image_about import Pictures, classes_of, read_about_images, same_pictures
 from vicreg.workflows.image_probing import augmented_probe, tuned
 from vicreg.workflows.judging import Judged, written
+from vicreg.workflows.kinds import kind_of_pictures
 from vicreg.workflows.labelled import Labelled
 
 PIXELS = 32
@@ -82,6 +84,7 @@ def evaluate_images(
     *,
     augmented: bool = False,
     shares: Sequence[float] = (),
+    device: str = "auto",
     say: Callable[[str], None] = print,
 ) -> Judged:
     """Judge a finished run by labelled pictures: those it held out, others, or a training and a test set.
@@ -95,6 +98,7 @@ def evaluate_images(
         augmented: Whether also a linear probe is trained on pictures cropped and flipped anew at every epoch, as in the
             paper's protocol.
         shares: Shares of the labels with which the whole encoder is fine-tuned, such as .01 and .1.
+        device: auto, cpu, cuda, cuda:N or mps.
         say: Told in words what is going on.
 
     Raises:
@@ -102,7 +106,7 @@ def evaluate_images(
     """
     run = Run(folder)
     about, config = read_about_images(run)
-    embedder = load_as(ImageEmbedder, folder)
+    embedder = load_as(ImageEmbedder, folder).to(device_of(device))
     for share in shares:
         check_number("each of --shares", share, 0, 1, open_low=True)
     if where is None:
@@ -145,7 +149,9 @@ def _parts(pictures: Pictures) -> tuple[Labelled, Labelled]:
 
 
 def _labelled(where: str, labels: str) -> Labelled:
-    require(kind_of(where) == "image", shown(where), "be pictures that can be judged on", kind_of(where))
+    kind = kind_of_pictures(where)
+    fix = "Judge on a folder, a .parquet or an .npz."
+    require(kind == "image", shown(where), "be pictures that can be judged on one by one", kind, fix)
     source = read_images(where, None if Path(where).is_dir() and labels == FOLDER else labels)
     classes, codes = classes_of(source, labels)
     rows = np.flatnonzero(codes >= 0)

@@ -1,11 +1,12 @@
-"""Which kind of data a run is on."""
+"""Which kind of data a run or a source is on."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from vicreg import runs
-from vicreg._checks import shown
+from vicreg._checks import message, require, shown
+from vicreg.data import is_url, kind_of
 from vicreg.runs import Run
 from vicreg.training.config import CONFIGS
 
@@ -21,3 +22,26 @@ def kind_of_run(folder: Path) -> str:
     if not isinstance(kind, str) or kind not in CONFIGS:
         raise runs.damaged(run.config, f"kind: {shown(kind)}")
     return kind
+
+
+def kind_of_pictures(where: str) -> str:
+    """Whether a source of pictures has random access (``image``) or is a stream (``shards``).
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        ValueError: It is something else.
+    """
+    check_there(where)
+    kind = kind_of(where)
+    require(kind != "table", shown(where), "be pictures", "a table")
+    return kind
+
+
+def check_there(where: str) -> None:
+    """Check that a source exists; whether a URL or a pattern in braces does, its opening shows.
+
+    Raises:
+        FileNotFoundError: It does not.
+    """
+    if not is_url(where) and "{" not in where and not Path(where).exists():
+        raise FileNotFoundError(message(f"the file {shown(where)}", "exist", "no such file or folder"))

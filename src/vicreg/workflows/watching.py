@@ -94,7 +94,8 @@ class Watch:
 
     def _readings(self, state: State) -> dict[str, float]:
         if self.pictures.source is None:
-            return epoch_readings(torch.cat(self._recent)[-MOST:].float().cpu())
+            recent = torch.cat(self._recent)[-MOST:].float().cpu()
+            return epoch_readings(recent) if torch.isfinite(recent).all() else {}
         encoder, training = state.model.encoder, state.model.training
         state.model.eval()
         embedder = ImageEmbedder(encoder, evaluation_view(self.run.size))
@@ -103,6 +104,8 @@ class Watch:
             asked, asked_rows = self._embedded(embedder, self._asked)
         finally:
             state.model.train(training)
+        if not torch.isfinite(bank).all():  # the run has diverged, and will say so
+            return {}
         found = epoch_readings(bank if len(asked) < FEWEST else asked)
         codes = self.pictures.codes
         if codes is not None and len(asked):
@@ -118,19 +121,22 @@ class Watch:
         return torch.from_numpy(np.concatenate([h for _, h in found])), np.concatenate([which for which, _ in found])
 
     def tensors(self) -> dict[str, Tensor]:
-        """The online probe's state."""
-        if self._probe is None:
-            return {}
-        return {f"online.{name}": value.cpu() for name, value in self._probe.tensors().items()}
+        """The online probe's state, and what a stream's next readings are of."""
+        found = {"recent": torch.cat(self._recent).cpu()} if self._recent else {}
+        if self._probe is not None:
+            found |= {f"online.{name}": value.cpu() for name, value in self._probe.tensors().items()}
+        return found
 
     def plain(self) -> dict[str, Any]:
         """The lines so far."""
-        return {"epochs": self.lines}
+        return {"epochs": self.lines, "each": len(self._recent[-1]) if self._recent else 0}
 
     def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Go on from there."""
         self.lines = [dict(line) for line in plain["epochs"]]
         self._since = (self.run.state.step, time.monotonic())
+        if "recent" in tensors:
+            self._recent = list(torch.split(tensors["recent"].to(self.run.place.device), plain["each"]))
         if self._probe is not None:
             named = {name: value for name, value in tensors.items() if name.startswith("online.")}
             self._probe.restore({name.removeprefix("online."): value for name, value in named.items()})
