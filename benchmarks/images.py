@@ -139,7 +139,8 @@ class Curve:
 
     def __init__(self, path: Path, folder: Path, every: int, minutes: float) -> None:
         source = read_images(path, "label")
-        self.bank, self.asked = Subset(source, np.arange(10_000)), Subset(source, np.arange(10_000, 12_000))
+        rows = np.random.default_rng(0).permutation(len(source))
+        self.bank, self.asked = (Subset(source, np.sort(part)) for part in (rows[:10_000], rows[10_000:12_000]))
         self.path, self.every = folder / "curve.csv", every
         self.until = time.monotonic() + 60 * minutes
 

@@ -43,6 +43,7 @@ are a folder of them, a .parquet file with a column of them, an .npz array, or .
 
 C = TypeVar("C", TableConfig, ImageConfig)
 Source = Annotated[Path, Positional, arg(metavar="SOURCE")]
+AnySource = Annotated[str, Positional, arg(metavar="SOURCE")]  # a path would break the slashes of a URL
 RunFolder = Annotated[Path, Positional, arg(metavar="RUN")]
 Names = UseAppendAction[tuple[tuple[str, ...], ...]]
 
@@ -126,7 +127,7 @@ def fit_images(
 
 def embed(
     run: RunFolder,
-    source: Source,
+    source: AnySource,
     *,
     out: Path,
     device: str = "auto",
@@ -145,18 +146,18 @@ def embed(
         max_corrupt: For pictures: share of them that may be unreadable.
     """
     if workflows.kind_of_run(run) == "table":
-        workflows.embed(run, source, out, _say)
+        workflows.embed(run, Path(source), out, _say)
     else:
         options = {"device": device, "workers": workers, "max_corrupt": max_corrupt}
-        workflows.embed_images(run, str(source), out, say=_say, **options)  # type: ignore[arg-type]
+        workflows.embed_images(run, source, out, say=_say, **options)  # type: ignore[arg-type]
 
 
 def evaluate(
     run: RunFolder,
-    source: Annotated[Path | None, Positional, arg(metavar="[SOURCE]")] = None,
+    source: Annotated[str | None, Positional, arg(metavar="[SOURCE]")] = None,
     *,
     labels: str | None = None,
-    test: Path | None = None,
+    test: str | None = None,
     augmented: bool = False,
     shares: tuple[float, ...] = (),
     device: str = "auto",
@@ -176,11 +177,10 @@ def evaluate(
     if workflows.kind_of_run(run) == "table":
         given = [name for name, value in (("--test", test), ("--augmented", augmented), ("--shares", shares)) if value]
         require(not given, " and ".join(given), "be left out for tables", "a run on a table")
-        _tell(workflows.evaluate(run, source, labels))
+        _tell(workflows.evaluate(run, None if source is None else Path(source), labels))
         return
-    where, on = (None if path is None else str(path) for path in (source, test))
     options = {"augmented": augmented, "shares": shares, "device": device}
-    _tell(workflows.evaluate_images(run, where, labels, on, say=_say, **options))  # type: ignore[arg-type]
+    _tell(workflows.evaluate_images(run, source, labels, test, say=_say, **options))  # type: ignore[arg-type]
 
 
 def diagnose(source: Source) -> None:

@@ -60,6 +60,8 @@ UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
 }
 """What turns a picture upright, by its orientation in EXIF; 1 is upright."""
 ORIENTATION = 0x0112
+WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I"}
+"""Types of an EXIF entry that an orientation can have."""
 START_OF_SCAN, APP1 = 0xDA, 0xE1
 
 
@@ -194,7 +196,9 @@ def orientation_in(exif: bytes) -> int:
         for entry in range(first + 2, first + 2 + 12 * count, 12):
             tag, kind = struct.unpack_from(order + "HH", exif, entry)
             if tag == ORIENTATION:
-                (value,) = struct.unpack_from(order + {1: "B", 3: "H", 4: "I"}.get(kind, "0sI"), exif, entry + 8)
+                if kind not in WHOLE_NUMBERS:
+                    return 1
+                (value,) = struct.unpack_from(order + WHOLE_NUMBERS[kind], exif, entry + 8)
                 return value if value in UPRIGHT else 1
     except struct.error:
         pass

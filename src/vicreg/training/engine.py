@@ -212,6 +212,11 @@ def _laid_out_as(weight: Tensor, moment: Tensor) -> Tensor:
 
 Callback = Callable[[State], None]
 
+
+class Diverged(ValueError):  # noqa: N818  # what it did
+    """A run whose total or weights are no longer finite: going on would only meet it again."""
+
+
 STEPS_BETWEEN_CHECKS = 100
 """Each look at whether the run is finite waits for the device."""
 
@@ -279,7 +284,7 @@ def train(
         The same state, at its last step, with the model in evaluation mode.
 
     Raises:
-        ValueError: The total or a weight is no longer finite.
+        Diverged: The total or a weight is no longer finite.
 
     Example:
         >>> from vicreg.networks import Branch
@@ -378,4 +383,4 @@ def _check_finite(state: State) -> None:
     if not totals[-1].isfinite() or (ended and not all(bool(one.isfinite().all()) for one in weights)):
         broken = [*torch.nonzero(~totals.isfinite()).flatten().tolist(), state.step - 1][0]
         got = f"{'infinity' if totals[broken].isinf() else 'NaN'} at step {broken + 1}"
-        raise ValueError(message("training", "stay finite", got, "Lower learning_rate."))
+        raise Diverged(message("training", "stay finite", got, "Lower learning_rate."))

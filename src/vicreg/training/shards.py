@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
-import torch
 from torch import Generator, Tensor
 
 from vicreg._checks import require
@@ -64,7 +63,6 @@ class ShardPictures:
     def draw(self, step: int) -> Drawn:
         """The views of the stream's next pictures."""
         found: list[list[Tensor]] = []
-        labels: list[int] = []
         while len(found) < self.each:
             while len(self._waiting) < self.each * (1 + STEPS_AHEAD):
                 self._begin()
@@ -74,22 +72,19 @@ class ShardPictures:
             self._taken += 1
             if crops is not None:
                 found.append(crops)
-                labels.append(begun.label)
             self._unread = 0 if crops is not None else self._unread + 1
             rule = "be readable, one at least"
             require(self._unread < MOST_UNREAD, "pictures", rule, f"{MOST_UNREAD} in a row that are not")
         self._generator.manual_seed(seed_of(self.seed, 3, step, self.place.rank))
         views = finished(self.views, found, self.place.device, self._generator)
-        known = torch.tensor(labels, device=self.place.device) if max(labels) >= 0 else None
-        return Drawn(views, labels=known, n_large=self.n_large)
+        return Drawn(views, n_large=self.n_large)
 
     def _begin(self) -> None:
         sample = next(self.shards)
         generator = Generator().manual_seed(seed_of(self.seed, 1, self._begun, self.place.rank))
         numbers = [view.draw(1, generator)[0].tolist() for view in self.views]
-        label = -1 if sample.label is None else sample.label
         crops = self._pool.submit(self._crops, sample, numbers)
-        self._waiting.append(_Begun(crops, label, self.shards.position()))
+        self._waiting.append(_Begun(crops, self.shards.position()))
         self._begun += 1
 
     def _crops(self, sample: Sample, numbers: Sequence[Sequence[float]]) -> list[Tensor] | None:
@@ -122,5 +117,4 @@ class ShardPictures:
 
 class _Begun(NamedTuple):
     crops: Future[list[Tensor] | None]
-    label: int
     after: dict[str, int]

@@ -20,6 +20,8 @@ from vicreg.distributed import by_first, every_text, most, own_number, process_c
 from vicreg.training.engine import Callback, State
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
+SAVING_TAKES_ONE_IN = 20
+"""Large runs are saved less often: this many times as long as saving takes lies between."""
 
 
 class Interrupted(Exception):  # noqa: N818  # not an error: somebody asked
@@ -137,13 +139,15 @@ def train(
     if checkpoint.exists():
         _restore(state, checkpoint, kept)
         say(f"Going on from step {state.step} of {state.steps}.")
-    latest = time.monotonic()
+    latest, took = time.monotonic(), 0.0
 
     def save(state: State) -> None:
-        nonlocal latest
+        nonlocal latest, took
+        begun = time.monotonic()
         feeds = [json.loads(text) for text in every_text(json.dumps(state.feed))]
         by_first(lambda: write(state, feeds))
         latest = time.monotonic()
+        took = latest - begun
 
     def write(state: State, feeds: list[Any]) -> None:
         tensors, plain = state.tensors(), state.plain() | {"feed": feeds}
@@ -154,7 +158,7 @@ def train(
         saved(state)
 
     def now_and_then(state: State) -> None:
-        late = int(time.monotonic() - latest >= SECONDS_BETWEEN_CHECKPOINTS)
+        late = int(time.monotonic() - latest >= max(SECONDS_BETWEEN_CHECKPOINTS, SAVING_TAKES_ONE_IN * took))
         asked, due, collapsed = most(stop.asked or 0, late, int(stop.collapse is not None))
         stop.asked = asked or None
         if asked or due or collapsed:

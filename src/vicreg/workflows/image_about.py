@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,15 @@ class Pictures:
         return None if self.source is None else len(self.source)
 
     def fingerprint(self) -> str:
-        """What tells this source from others."""
+        """What tells these pictures from others."""
         return fingerprint_shards(shard_urls(self.where)) if self.source is None else fingerprint_images(self.source)
+
+    def labels_fingerprint(self) -> str | None:
+        """What tells these labels from others; None without labels."""
+        if self.codes is None:
+            return None
+        evidence = repr([str(one) for one in self.classes]).encode() + self.codes.tobytes()
+        return hashlib.blake2b(evidence, digest_size=16).hexdigest()
 
 
 def open_pictures(where: str, labels: str | None) -> Pictures:
@@ -113,7 +121,8 @@ def about_images(pictures: Pictures, config: ImageConfig) -> dict[str, Any]:
     versions = {"vicreg": vicreg.__version__, "torch": str(torch.__version__), "python": platform.python_version()}
     where = pictures.where if is_url(pictures.where) else str(Path(pictures.where).absolute())
     described = {"kind": "image", "source": where, "pictures": pictures.count, "fingerprint": pictures.fingerprint()}
-    return {**described, "labels": pictures.labels, "settings": to_mapping(config), "versions": versions}
+    labels = {"labels": pictures.labels, "labels_fingerprint": pictures.labels_fingerprint()}
+    return {**described, **labels, "settings": to_mapping(config), "versions": versions}
 
 
 def read_about_images(run: Run) -> tuple[dict[str, Any], ImageConfig]:
@@ -134,14 +143,24 @@ def read_about_images(run: Run) -> tuple[dict[str, Any], ImageConfig]:
         raise runs.damaged(run.config, f"settings of which {str(failure).rstrip('.')}") from failure
 
 
-def same_pictures(found: dict[str, Any], where: str | None) -> Pictures:
+def same_pictures(run: Run, found: dict[str, Any], where: str | None) -> Pictures:
     """The source of the run, opened again and known to be unchanged; its path may be another.
 
+    Args:
+        run: Its file says which pictures were held out.
+        found: Its description.
+        where: The source; None is where it was.
+
     Raises:
-        ValueError: Its content has changed.
+        ValueError: Pictures or labels have changed.
     """
     pictures = open_pictures(found["source"] if where is None else where, found["labels"])
-    unchanged = pictures.fingerprint() == found["fingerprint"]
     rule, fix = "be the source that the run was fitted on", "Fit a new run."
+    unchanged = pictures.fingerprint() == found["fingerprint"]
     require(unchanged, shown(pictures.where), rule, "another content", fix)
-    return pictures
+    same = pictures.labels_fingerprint() == found.get("labels_fingerprint")
+    require(same, shown(pictures.where), rule, "other labels", fix)
+    held = runs.read_array(run.split)
+    if held.shape != pictures.held.shape or held.dtype != bool:
+        raise runs.damaged(run.split, f"{held.dtype} of shape {held.shape} for {pictures.count} pictures")
+    return replace(pictures, held=held)

@@ -145,9 +145,18 @@ def _written(path: Path, width: int) -> Iterator[Callable[[list[str], NDArray[np
             waiting: list[tuple[list[str], NDArray[np.float32]]] = []
 
             def flush() -> None:
-                names = [name for some, _ in waiting for name in some]
+                # A name may hold bytes that are no text.
+                names = [name.encode("utf-8", "backslashreplace").decode() for some, _ in waiting for name in some]
                 h = np.concatenate([rows for _, rows in waiting])
-                writer.write_table(pa.table([pa.array(names), *(pa.array(column) for column in h.T)], schema=schema))
+                writer.write_table(
+                    pa.table(
+                        [
+                            pa.array(names),
+                            *(pa.array(column) for column in h.T),
+                        ],
+                        schema=schema,
+                    )
+                )
                 waiting.clear()
 
             def write(names: list[str], h: NDArray[np.float32]) -> None:

@@ -15,8 +15,8 @@ from vicreg.data import Subset
 from vicreg.distributed import by_first
 from vicreg.inference import ImageEmbedder
 from vicreg.runs import Run
-from vicreg.training.config import ImageConfig
-from vicreg.training.engine import Callback, Machine, State, machine
+from vicreg.training.config import SAME_FOLDER, ImageConfig
+from vicreg.training.engine import Callback, Diverged, Machine, State, machine
 from vicreg.training.image import ImageRun, image_run, shard_run
 from vicreg.training.settings import to_mapping
 from vicreg.views import evaluation_view
@@ -67,13 +67,17 @@ def fit_images(
     say = say if place.first else _silent
     by_first(run.check_free)
     pictures = open_pictures(where, labels)
+    _check_views(pictures, config)
     prepared = _prepare(pictures, config, place, encoders, say)
-    by_first(lambda: run.begin(about_images(pictures, config)))
+    by_first(lambda: _begin(run, pictures, config))
     try:
         with stoppable() as stop:
             return _train_and_judge(run, pictures, config, prepared, callbacks, stop, say, stop_on_collapse)
-    except ValueError:  # such as training that diverged: --resume would only meet it again
-        by_first(run.withdraw)
+    except ValueError as failure:
+        # No word to the other processes here: they may be in the midst of a step, and would never hear it.
+        lost = isinstance(failure, Diverged) or not run.checkpoint.exists()
+        if place.first and lost:  # nothing to go on from, or --resume would only meet it again
+            run.withdraw()
         raise
 
 
@@ -114,7 +118,7 @@ def resume_images(
     _check_settings(config, settings)
     place = machine(settings.device, settings.devices, settings.nodes, settings.precision)
     say = say if place.first else _silent
-    pictures = same_pictures(found, where)
+    pictures = same_pictures(run, found, where)
     prepared = _prepare(pictures, settings, place, encoders, say)
     with stoppable() as stop:
         return _train_and_judge(run, pictures, settings, prepared, callbacks, stop, say, stop_on_collapse)
@@ -127,6 +131,23 @@ def _check_settings(given: ImageConfig, kept: ImageConfig) -> None:
     fix = "Leave the flags out, or fit a new run."
     got = ", ".join(others)
     require(not others or own == usual, "with --resume, settings", "be those of the run", got, fix)
+
+
+def _check_views(pictures: Pictures, config: ImageConfig) -> None:
+    """Two pictures of one folder as views would teach the labels, where folders are the classes."""
+    groups = None if pictures.source is None else pictures.source.groups
+    if config.views != SAME_FOLDER or pictures.codes is None or groups is None:
+        return
+    known = pictures.codes >= 0
+    pairs = {*zip(groups[known].tolist(), pictures.codes[known].tolist(), strict=True)}
+    fix = "Leave --labels out, or put each clip or product of a class into a folder of its own."
+    require(
+        len(pairs) > len(pictures.classes),
+        "--labels",
+        "tell more than the folders whose pictures are paired",
+        "the same folders",
+        fix,
+    )
 
 
 def _silent(text: str) -> None:
@@ -181,10 +202,14 @@ def _train_and_judge(
     return replace(judged, notes=(*judged.notes, *guard.notes))
 
 
+def _begin(run: Run, pictures: Pictures, config: ImageConfig) -> None:
+    run.begin(about_images(pictures, config))
+    runs.write_array(run.split, pictures.held)
+
+
 def _leave(
     run: Run, pictures: Pictures, config: ImageConfig, embedder: ImageEmbedder, watch: Watch, say: Say
 ) -> Judged:
-    runs.write_array(run.split, pictures.held)
     embedder.save(run.folder)
     if pictures.labels is None:
         judged = judge_without_labels(run, watch.lines[-1] if watch.lines else {}, embedder.width)

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vicreg import runs
-from vicreg._checks import check_number, require, shown
-from vicreg.data import FOLDER, Corrupt, read_images
+from vicreg._checks import check_number, message, require, shown
+from vicreg.data import FOLDER, Corrupt, fingerprint_images, read_images
 from vicreg.evaluation import (
     Comparison,
     ProbeComparison,
@@ -115,7 +115,7 @@ def evaluate_images(
             found = runs.read_json(run.readings).get("readings") if run.readings.exists() else None
             require(isinstance(found, dict), repr(str(folder)), "hold readings to show without labels", "none")
             return Judged(None, None, (readings_of_pictures(dict(found or {}), embedder.width),))
-        learnt, judged_on = _parts(same_pictures(about, None))
+        learnt, judged_on = _parts(same_pictures(run, about, None))
         path = run.scores
     else:
         name = labels or about["labels"] or FOLDER
@@ -128,6 +128,8 @@ def evaluate_images(
         path = run.scores_on(Path(where).name)
     judged = _judged(embedder, learnt, judged_on, config)
     notes = list(judged.notes)
+    if where is not None and fingerprint_images(learnt.source) == about["fingerprint"]:
+        notes.append("The encoder has learnt from these pictures, or most of them, without their labels.")
     if augmented:
         say("Training a linear probe on pictures cropped and flipped anew at every epoch.")
         notes.append(augmented_probe(embedder, learnt, judged_on, config))
@@ -140,7 +142,7 @@ def evaluate_images(
 def _parts(pictures: Pictures) -> tuple[Labelled, Labelled]:
     source, codes = pictures.source, pictures.codes
     if source is None or codes is None:
-        raise ValueError("the run has no labels")
+        raise ValueError(message("the run", "have labels to be judged by", "none"))
     learnt, held = (np.flatnonzero(which & (codes >= 0)) for which in (~pictures.held, pictures.held))
     return (
         Labelled(source, learnt, pictures.classes[codes[learnt]]),

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from vicreg._checks import require
 from vicreg.data import Corrupt, CorruptImage
 from vicreg.evaluation import (
     accuracy_interval,
@@ -96,6 +97,7 @@ def augmented_probe(embedder: ImageEmbedder, train: Labelled, test: Labelled, co
 def _embedded(embedder: ImageEmbedder, part: Labelled) -> tuple[Tensor, NDArray[np.int64]]:
     """The embeddings of the pictures of a part that can be read, and their places in it."""
     found = list(embedder.stream(part.source, part.rows, Corrupt(1.0)))
+    require(bool(found), "the pictures", "be readable", "none that is")
     rows = np.concatenate([which for which, _ in found])
     return torch.from_numpy(np.concatenate([h for _, h in found])), np.searchsorted(part.rows, rows)
 

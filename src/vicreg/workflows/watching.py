@@ -49,6 +49,7 @@ class Watch:
         self.lines: list[dict[str, float]] = []
         self._recent: list[Tensor] = []
         self._since = (run.state.step, time.monotonic())
+        self._all_known = pictures.codes is not None and bool((pictures.codes >= 0).all())
         self._bank, self._asked = _chosen(pictures, run.how.seed)
         self._probe: OnlineLinear | None = None
         if pictures.codes is not None:
@@ -69,10 +70,6 @@ class Watch:
             self._recent = [*self._recent[-MOST // len(h) :], h]
         if state.step % self.run.epoch == 0 or state.step == state.steps:
             self._look(state)
-
-    @property
-    def _all_known(self) -> bool:
-        return self.pictures.codes is not None and bool((self.pictures.codes >= 0).all())
 
     def _look(self, state: State) -> None:
         begun, since = self._since
@@ -104,12 +101,13 @@ class Watch:
             asked, asked_rows = self._embedded(embedder, self._asked)
         finally:
             state.model.train(training)
-        if not torch.isfinite(bank).all():  # the run has diverged, and will say so
+        if len(bank) < 2 or not torch.isfinite(bank).all():  # none can be read, or the run has diverged and will say so
             return {}
         found = epoch_readings(bank if len(asked) < FEWEST else asked)
         codes = self.pictures.codes
-        if codes is not None and len(asked):
-            answers = weighted_knn(bank, codes[bank_rows], asked, len(self.pictures.classes), k=(NEIGHBORS,))[NEIGHBORS]
+        k = min(NEIGHBORS, len(bank))
+        if codes is not None and len(asked) and k:
+            answers = weighted_knn(bank, codes[bank_rows], asked, len(self.pictures.classes), k=(k,))[k]
             found["knn"] = float((np.asarray(answers) == codes[asked_rows]).mean())
         return found
 
@@ -118,6 +116,8 @@ class Watch:
             return torch.empty(0, 1), rows
         patient = Corrupt(1.0)  # the run's own ledger decides on how many are too many
         found = list(embedder.stream(self.pictures.source, rows, patient, self.workers))
+        if not found:
+            return torch.empty(0, 1), rows[:0]
         return torch.from_numpy(np.concatenate([h for _, h in found])), np.concatenate([which for which, _ in found])
 
     def tensors(self) -> dict[str, Tensor]:
