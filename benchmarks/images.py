@@ -7,7 +7,7 @@
 FOLDER (or VICREG_DATA) holds fashion_mnist.npz and cifar10_jpeg.parquet. The quick study learns from the 60,000
 training pictures without their labels and judges raw pixels, PCA, the untrained encoder and the trained one on the test
 pictures; its settings were chosen on training pictures alone. --cifar goes on where it stopped, so that it can be run
-in pieces (--minutes); with --steps it is a short run that shows the curve.
+in pieces (--minutes); with --steps and --width it is a short run for a CPU, which shows the curve and is not judged.
 """
 
 import argparse
@@ -111,7 +111,7 @@ def quick(data: Path, seeds: int, steps: int, out: Path) -> None:
             print(f"{metric:7} {name:7} {statistics.mean(of):.4f} +- {statistics.stdev(of):.4f}{beaten}")
 
 
-def cifar(data: Path, steps: int | None, minutes: float, device: str, out: Path) -> None:
+def cifar(data: Path, steps: int | None, width: int | None, minutes: float, device: str, out: Path) -> None:
     """CIFAR-10 by the recipe, in pieces; judged on the test pictures by probes on the training ones."""
     parts = {name: out / f"cifar10-{name}.parquet" for name in ("train", "test")}
     if not all(path.exists() for path in parts.values()):
@@ -119,7 +119,7 @@ def cifar(data: Path, steps: int | None, minutes: float, device: str, out: Path)
         for name, path in parts.items():
             pq.write_table(table.filter(pc.equal(table["split"], name)).select(["jpeg", "label"]), path)
     precision = "bf16-mixed"
-    config = replace(CIFAR10_RESNET18, steps=steps, precision=precision, device=device)
+    config = replace(CIFAR10_RESNET18, steps=steps, precision=precision, device=device, width=width)
     folder = out / f"cifar10-{'full' if steps is None else steps}"
     curve = Curve(parts["train"], folder, 500 if steps is None else max(1, steps // 10), minutes)
     run = Run(folder)
@@ -130,17 +130,19 @@ def cifar(data: Path, steps: int | None, minutes: float, device: str, out: Path)
     except Interrupted as stop:
         print(f"{stop}; run the same command again to go on")
         return
+    if steps is not None:
+        return
     judged = workflows.evaluate_images(folder, str(parts["train"]), "label", str(parts["test"]))
     print(f"{versions()}\n{judged.comparison.summary() if judged.comparison else judged.notes}")
 
 
 class Curve:
-    """Neighbours of 2,000 training pictures among 10,000 others, now and then; and an end to each piece of the run."""
+    """Neighbours of 2,000 training pictures among 5,000 others, now and then; and an end to each piece of the run."""
 
     def __init__(self, path: Path, folder: Path, every: int, minutes: float) -> None:
         source = read_images(path, "label")
         rows = np.random.default_rng(0).permutation(len(source))
-        self.bank, self.asked = (Subset(source, np.sort(part)) for part in (rows[:10_000], rows[10_000:12_000]))
+        self.bank, self.asked = (Subset(source, np.sort(part)) for part in (rows[:5_000], rows[5_000:7_000]))
         self.path, self.every = folder / "curve.csv", every
         self.until = time.monotonic() + 60 * minutes
 
@@ -180,6 +182,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "out" / "images")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--width", type=int)
     parser.add_argument("--minutes", type=float, default=8.0, help="length of a piece of --cifar")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--one-seed", type=int, help=argparse.SUPPRESS)
@@ -192,7 +195,7 @@ def main() -> None:
     elif options.quick:
         quick(Path(options.data), options.seeds, options.steps or QUICK.steps or 1000, options.out)
     elif options.cifar:
-        cifar(Path(options.data), options.steps, options.minutes, options.device, options.out)
+        cifar(Path(options.data), options.steps, options.width, options.minutes, options.device, options.out)
     else:
         speed()
 

@@ -28,6 +28,7 @@ STEPS = 30
 EVERY_MOMENT = """
 from vicreg.workflows import checkpoints
 checkpoints.SECONDS_BETWEEN_CHECKPOINTS = {seconds}
+checkpoints.SAVING_TAKES_ONE_IN = 0
 from vicreg.cli import main
 main()
 """
@@ -122,6 +123,7 @@ class Killed(BaseException):
 def test_killed_before_or_after_any_file_is_written(whole, monkeypatch, name):
     uninterrupted = whole(name)
     monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(checkpoints, "SAVING_TAKES_ONE_IN", 0)
     write, draw, more = runs.write_atomically, random.Random(0), []
     for _ in range(6):
         moments = iter(range(draw.randint(4, 40)))  # before and after each file

@@ -119,6 +119,7 @@ def resume_images(
     place = machine(settings.device, settings.devices, settings.nodes, settings.precision)
     say = say if place.first else _silent
     pictures = same_pictures(run, found, where)
+    by_first(lambda: runs.write_array(run.split, pictures.held))
     prepared = _prepare(pictures, settings, place, encoders, say)
     with stoppable() as stop:
         return _train_and_judge(run, pictures, settings, prepared, callbacks, stop, say, stop_on_collapse)
