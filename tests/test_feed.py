@@ -290,15 +290,20 @@ def streamed(where, rank=0, world=1, each=4, name="paper", max_corrupt=0.05):
     return ShardPictures(shards, image_views(name, SIDE), each, 0, machine("cpu"), 2)
 
 
+def shown(feed, step):
+    """Which of the 30 pictures a step shows, each exactly, by what is seen."""
+    seen = in_levels(feed.draw(step).views[0])
+    wanted = torch.from_numpy(pictures(30)).permute(0, 3, 1, 2).float()
+    apart = (seen[:, None] - wanted).abs().amax((2, 3, 4))
+    assert apart.amin(1).max() < 1e-3
+    return apart.argmin(1).tolist()
+
+
 def test_a_stream_shows_each_picture_that_can_be_read_once_an_epoch(tars):
     feed = streamed(tars, each=5, name="identity")
     good = [index for index in range(30) if index % 7]
     for _ in range(2):
-        drawn = [feed.draw(step) for step in range(5)]
-        labels = torch.cat([one.labels for one in drawn])
-        assert sorted(labels.tolist()) == good
-        wanted = torch.from_numpy(pictures(30)[labels]).permute(0, 3, 1, 2).float()
-        torch.testing.assert_close(in_levels(torch.cat([one.views[0] for one in drawn])), wanted, rtol=0, atol=1e-3)
+        assert sorted(index for step in range(5) for index in shown(feed, step)) == good
     assert len(feed.shards.ledger.names) == 5
     feed.close()
     assert alive() == []
@@ -306,7 +311,7 @@ def test_a_stream_shows_each_picture_that_can_be_read_once_an_epoch(tars):
 
 def test_processes_read_shards_of_their_own(tars):
     feeds = [streamed(tars, rank, 2, each=2, name="identity") for rank in (0, 1)]
-    few = [{label for step in range(5) for label in feed.draw(step).labels.tolist()} for feed in feeds]
+    few = [{index for step in range(5) for index in shown(feed, step)} for feed in feeds]
     assert not few[0] & few[1]
     for feed in feeds:
         feed.close()
@@ -323,7 +328,6 @@ def test_a_stream_goes_on_from_any_step(tars, step):
     assert again.position()["taken"] == position["taken"] >= 4 * len(drawn)
     for k, wanted in enumerate(rest, step):
         found = again.draw(k)
-        assert torch.equal(found.labels, wanted.labels)
         assert all(torch.equal(a, b) for a, b in zip(found.views, wanted.views, strict=True))
     assert again.position()["stream"] == whole.position()["stream"]
     whole.close()
