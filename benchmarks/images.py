@@ -125,14 +125,14 @@ def cifar(data: Path, steps: int | None, width: int | None, minutes: float, devi
     run = Run(folder)
     try:
         if not run.finished():
-            begin = workflows.resume_images if run.exists() else workflows.fit_images
-            begin(str(parts["train"]), folder, None, config, callbacks=[curve])
+            begin = workflows.resume_collection if run.exists() else workflows.fit_collection
+            begin(str(parts["train"]), folder, workflows.Reading(), config, callbacks=[curve])
     except Interrupted as stop:
         print(f"{stop}; run the same command again to go on")
         return
     if steps is not None:
         return
-    judged = workflows.evaluate_images(folder, str(parts["train"]), "label", str(parts["test"]))
+    judged = workflows.evaluate_collection(folder, str(parts["train"]), workflows.Reading("label"), str(parts["test"]))
     print(f"{versions()}\n{judged.comparison.summary() if judged.comparison else judged.notes}")
 
 

@@ -13,6 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 Work = Callable[[], object]
+Clock = Callable[[], float]
 
 SAMPLE_SECONDS = 0.02
 MOST_ROUNDS = 30
@@ -26,14 +27,14 @@ def finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def seconds(work: Work, times: int, device: torch.device) -> float:
-    """Seconds for each of so many runs in a row."""
+def seconds(work: Work, times: int, device: torch.device, clock: Clock = time.perf_counter) -> float:
+    """Seconds for each of so many runs in a row, by this clock."""
     finish(device)
-    begun = time.perf_counter()
+    begun = clock()
     for _ in range(times):
         work()
     finish(device)
-    return (time.perf_counter() - begun) / times
+    return (clock() - begun) / times
 
 
 def first_run(work: Work, device: torch.device) -> tuple[float, int]:
@@ -62,7 +63,7 @@ def first_run(work: Work, device: torch.device) -> tuple[float, int]:
 
 
 def in_turn(
-    works: Mapping[str, Work], budget: float, least: int, device: torch.device
+    works: Mapping[str, Work], budget: float, least: int, device: torch.device, clock: Clock = time.perf_counter
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Seconds of each work in each of several rounds, every round in another order; and the bytes of each.
 
@@ -76,7 +77,7 @@ def in_turn(
     if a_round >= LONG_ROUND:
         took = {name: [once] for name, (once, _) in first.items()}
     else:
-        again = {name: seconds(work, 3, device) for name, work in works.items()}
+        again = {name: seconds(work, 3, device, clock) for name, work in works.items()}
         times = {name: math.ceil(SAMPLE_SECONDS / once) for name, once in again.items()}
         a_round = sum(times[name] * once for name, once in again.items())
     rounds = min(MOST_ROUNDS, max(least, int(budget / a_round)))
@@ -84,7 +85,7 @@ def in_turn(
     for i in range(len(took[names[0]]), rounds):
         shift = i % len(names)
         for name in names[shift:] + names[:shift]:
-            took[name].append(seconds(works[name], times[name], device))
+            took[name].append(seconds(works[name], times[name], device, clock))
     return took, {name: most for name, (_, most) in first.items()}
 
 

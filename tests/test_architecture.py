@@ -26,7 +26,9 @@ ROWS = {
     "diagnostics": 3,
     "inference": 4,
     "training": 4,
+    "supervised": 4,
     "estimators": 5,
+    "paired": 6,
     "workflows": 5,
     "pretraining": 6,
     "cli": 6,
@@ -39,6 +41,7 @@ ONLY = {
     "functional": {"_checks", "distributed"},
     "evaluation": {"_checks", "functional"},
     "diagnostics": {"_checks", "functional"},
+    "supervised": {"_checks", "distributed", "functional"},
     "inference": {"_checks", "data", "networks", "runs", "views"},
 }
 FORBIDDEN = {("training", "evaluation"), ("training", "inference")}

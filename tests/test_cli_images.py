@@ -249,7 +249,7 @@ def test_a_bomb_and_a_truncated_file_are_left_out_and_too_many_stop_the_run(caps
     ("words", "said"),
     [
         (["fit", "nowhere/", "--width", "16"], "the file 'nowhere/' must exist; got no such file or folder."),
-        (["fit", "empty"], "the folder 'empty' must hold pictures, Parquet parts or .tar shards; got none of these."),
+        (["fit", "empty"], "the folder 'empty' must hold pictures, recordings, Parquet parts or .tar shards; got none"),
         (["fit", "tree", "--labels", "colour"], "labels of a folder of pictures must be 'folder'"),
         (["fit", "table.parquet", "--labels", "colour"], "must have a column of labels 'colour'; got the columns"),
         (["fit", "array.npz", "--labels", "colour"], "in 'colour'; got 'images' (60, 8, 8) uint8, 'labels' (60,)"),
@@ -295,7 +295,7 @@ def test_others_settings_beside_resume_are_named(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("vicreg.workflows.image_fitting.judge_without_labels", stopped)
+        patch.setattr("vicreg.workflows.collection_fitting.judge_without_labels", stopped)
         assert run("fit", "array.npz", *SHORT, "--out", "mine") == 130
     assert run("fit", "array.npz", *SHORT, "--out", "mine", "--resume", "--seed", "3") == 2
     said = (
@@ -321,7 +321,7 @@ def test_too_little_memory_is_no_traceback(monkeypatch, capsys):
             "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.\nx"
         )
 
-    monkeypatch.setattr("vicreg.workflows.fit_images", full)
+    monkeypatch.setattr("vicreg.workflows.fit_collection", full)
     assert run("fit", "array.npz", *SHORT) == 2
     err = capsys.readouterr().err
     assert err.startswith("vicreg: the run must fit into memory; got \"[enforce fail] DefaultCPUAllocator: can't ")
@@ -356,7 +356,7 @@ def test_pretrain_takes_any_module_and_goes_on_with_it(monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("vicreg.workflows.image_fitting.judge_without_labels", stopped)
+        patch.setattr("vicreg.workflows.collection_fitting.judge_without_labels", stopped)
         with pytest.raises(Interrupted):
             vicreg.pretrain("array.npz", "mine", encoder=given, **QUIET)
     embedder = vicreg.pretrain("array.npz", "mine", encoder=given, resume=True, **QUIET)
@@ -366,6 +366,11 @@ def test_pretrain_takes_any_module_and_goes_on_with_it(monkeypatch):
     np.testing.assert_array_equal(again.transform(images), embedder.transform(images))
     with pytest.raises(ValueError, match="the encoder must be one of vicreg's own to be made from a file alone"):
         vicreg.load("mine")
+
+
+def test_pretrain_keeps_the_first_of_two_modules():
+    embedder = vicreg.pretrain("array.npz", "mine", encoder=[own(), own()], shared=False, **QUIET)
+    assert embedder.width == 16
 
 
 def test_pretrain_refuses_what_is_no_encoder():

@@ -13,10 +13,10 @@ from PIL import Image
 from pyarrow import parquet
 from test_data_image_decode import encoded, photo
 
-from vicreg.data import image_folder, image_table
-from vicreg.data.corrupt import Corrupt, CorruptImage
+from vicreg.data import parts
+from vicreg.data.corrupt import Corrupt, CorruptImage, readable
 from vicreg.data.image import fingerprint_images, read_images
-from vicreg.data.image_source import crops_of, decoded, readable
+from vicreg.data.image_source import crops_of, decoded
 from vicreg.data.kinds import kind_of
 
 
@@ -112,7 +112,7 @@ def test_folders_without_pictures(tmp_path):
         read_images(tmp_path / "none")
     with pytest.raises(ValueError, match=r"must hold pictures \(\.jpg, .*\); got no files at all"):
         read_images(tmp_path)
-    with pytest.raises(ValueError, match=r"must hold pictures, Parquet parts or \.tar shards; got none of these"):
+    with pytest.raises(ValueError, match=r"must hold pictures, recordings, Parquet parts or \.tar shards; got none"):
         kind_of(tmp_path)
     fill(tmp_path, ["a.txt", "b.txt", "c/d.csv"])
     with pytest.raises(ValueError, match=r"got 3 other files \(2 '.txt', 1 '.csv'\)"):
@@ -141,7 +141,7 @@ def test_what_may_not_be_read(tmp_path, monkeypatch):
         with pytest.raises(CorruptImage, match="'a/a.png' must be readable; got Permission denied"):
             source.picture(0)
     with monkeypatch.context() as patch:
-        patch.setattr(image_folder.os, "scandir", refused)
+        patch.setattr("os.scandir", refused)
         with pytest.raises(ValueError, match="the folder '.*' must be readable; got Permission denied"):
             read_images(tmp_path)
 
@@ -186,7 +186,7 @@ def table(n=5):
 @pytest.mark.parametrize("kept", [2**30, 0], ids=["in memory", "in a temporary file"])
 @pytest.mark.parametrize("column", ["raw", "image"])
 def test_parquet(tmp_path, monkeypatch, kept, column):
-    monkeypatch.setattr(image_table, "KEPT", kept)
+    monkeypatch.setattr(parts, "KEPT", kept)
     path = tmp_path / "pets.parquet"
     columns = table()
     parquet.write_table(pa.table({"label": columns["label"], column: columns[column]}), path, row_group_size=2)
@@ -350,11 +350,11 @@ def test_kinds(tmp_path):
     assert kind_of(tmp_path / "{1}.csv") == "table"
     (tmp_path / "empty.npz").touch()
     assert kind_of(tmp_path / "empty.npz") == "table"
-    parts = tmp_path / "parts"
-    parts.mkdir()
-    parquet.write_table(pa.table({"a": [1]}), parts / "0.parquet")
-    fill(parts, ["plot.png"])
-    assert kind_of(parts) == "table"
+    several = tmp_path / "parts"
+    several.mkdir()
+    parquet.write_table(pa.table({"a": [1]}), several / "0.parquet")
+    fill(several, ["plot.png"])
+    assert kind_of(several) == "table"
     fill(tmp_path, ["deep/a/b/c/1.png"])
     assert kind_of(tmp_path / "deep") == "image"
     (tmp_path / "tars").mkdir()

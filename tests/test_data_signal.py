@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,16 @@ import pytest
 from pyarrow import parquet
 from test_data_signal_decode import encoded, tones
 
-from vicreg.data.corrupt import Corrupt
+from vicreg.data.corrupt import Corrupt, readable
 from vicreg.data.frame import as_frame
+from vicreg.data.kinds import kind_of
 from vicreg.data.signal import fingerprint_signals, is_signals, read_signals
+from vicreg.data.signal_folder import SoundFiles
 from vicreg.data.signal_given import GivenSignals
 from vicreg.data.signal_long import signals_of_long_table
-from vicreg.data.signal_source import CorruptSignal, readable_signal
+from vicreg.data.signal_source import CorruptSignal
 from vicreg.data.signal_spec import SignalSpec, fit_signal_spec
-from vicreg.data.signal_subset import SignalSubset, gathered
+from vicreg.data.signal_subset import SignalSubset, gathered, length_at, some_signals
 
 
 def fill(folder, names, time=800, rate=8000, channels=1):
@@ -69,7 +72,7 @@ def test_bad_recordings_are_counted_and_passed_over(tmp_path):
     (tmp_path / "c.wav").write_bytes(b"nonsense")
     source = read_signals(tmp_path)
     ledger = Corrupt(0.7, of=5)
-    found = [readable_signal(source, index, lambda opened: opened.length, ledger) for index in range(5)]
+    found = [readable(source, index, lambda opened: opened.length, ledger) for index in range(5)]
     assert found == [(0, 800), (3, 800), (3, 800), (3, 800), (0, 800)]
     assert ledger.names == ["b.wav", "c.wav", "e.wav"]
     array, lengths, rows = gathered(source, 10**6, Corrupt(0.7, of=5), workers=2)
@@ -84,7 +87,7 @@ def test_nothing_that_can_be_read(tmp_path):
         read_signals(tmp_path)
     source = read_signals(tmp_path, rate=8000)
     with pytest.raises(ValueError, match="signals must be readable, one at least; got none that is"):
-        readable_signal(source, 0, lambda opened: opened.length, Corrupt(1.0, of=1))
+        readable(source, 0, lambda opened: opened.length, Corrupt(1.0, of=1))
     with pytest.raises(CorruptSignal, match=r"'b\.wav'"):
         fit_signal_spec(SignalSubset(GivenSignals([np.array([np.nan, 1.0])], names=["b.wav"]), np.array([0])))
 
@@ -323,6 +326,27 @@ def test_gaps_and_uneven_steps_are_of_one_signal():
     assert source.read(bad["007"]).shape == (2, 6)
 
 
+def test_gaps_are_gaps_whether_null_or_nan():
+    columns = {"who": [1, 1, 2, 2], "t": [0.0, 1.0, 0.0, 1.0], "x": [1.0, 2.0, 3.0, 4.0]}
+    nan = float("nan")
+    for kind in ([nan, nan, 1.0, nan], [None, None, 1.0, None]):
+        source = signals_of_long_table(as_frame(pa.table(columns | {"kind": kind})), "who", "t", labels="kind")
+        assert source.labels.tolist() == [None, 1.0]
+    for name, what in (("t", "times"), ("who", "ids")):
+        gaps = as_frame(pa.table(columns | {name: [1.0, nan, 1.0, 2.0]}))
+        with pytest.raises(ValueError, match=f"{what} in '{name}' must be there in every row; got 1 gaps"):
+            signals_of_long_table(gaps, "who", "t")
+
+
+def test_a_column_without_any_number_is_no_channel(tmp_path):
+    path = tmp_path / "a.csv"
+    long_table()[0].assign(note=None).to_csv(path, index=False)
+    source = read_signals(path, id="who", time="t")
+    assert (source.columns, source.read(0).shape) == (("x", "y"), (2, 5))
+    with pytest.raises(TypeError, match="column 'note' must hold numbers; got empty"):
+        read_signals(path, id="who", time="t", values=["x", "note"])
+
+
 def test_long_tables_that_do_not_go(tmp_path):
     ordered, _ = long_table()
 
@@ -376,6 +400,17 @@ def test_the_scale_is_numpys_and_kept_in_json():
         spec.check(GivenSignals(x[:, 0]))
     with pytest.raises(ValueError, match="signals must have 20 samples a second; got 30. Read them at that rate"):
         spec.check(GivenSignals(x, rate=30))
+    with pytest.raises(ValueError, match="signals must be series that are no sounds, as those of the fit; got sounds"):
+        replace(spec, rate=None).check(GivenSignals(x, rate=8000))
+
+
+def test_channels_of_a_long_table_keep_their_order():
+    frame = as_frame(long_table()[0])
+    spec = fit_signal_spec(SignalSubset(signals_of_long_table(frame, "who", "t"), np.array([0, 2])))
+    assert SignalSpec.from_json(json.loads(json.dumps(spec.to_json()))).columns == ("x", "y")
+    spec.check(GivenSignals(np.zeros((2, 2, 9))))
+    with pytest.raises(ValueError, match="signals must have the channels 'x', 'y' in this order; got 'y', 'x'"):
+        spec.check(signals_of_long_table(frame, "who", "t", ["y", "x"]))
 
 
 @pytest.mark.parametrize(
@@ -395,3 +430,63 @@ def test_a_subset_is_its_rows():
     assert (part.names, part.labels.tolist(), part.rate, len(part)) == (["3", "1"], ["d", "b"], 5, 2)
     np.testing.assert_array_equal(part.read(0), source.read(3))
     assert fingerprint_signals(part) == fingerprint_signals(source)
+
+
+# What kind a path is
+
+
+def test_kinds_of_signals(tmp_path):
+    assert [kind_of(name) for name in ("dog.WAV", "dog.flac", "x.npy", "dogs.csv")] == [
+        "signal",
+        "signal",
+        "table",
+        "table",
+    ]
+    fill(tmp_path, ["deep/a/1.wav", "deep/a/2.ogg"])
+    (tmp_path / "deep" / "a" / "cover.png").touch()
+    assert kind_of(tmp_path / "deep") == kind_of(tmp_path / "deep" / "a") == "signal"
+    (tmp_path / "deep" / "a" / "back.png").touch()
+    (tmp_path / "deep" / "a" / "label.png").touch()
+    assert kind_of(tmp_path / "deep") == "image"
+    for name, array, kind in (("flat", np.zeros((9, 50)), "table"), ("deep", np.zeros((9, 3, 50)), "signal")):
+        np.save(tmp_path / f"{name}.npy", array)
+        assert kind_of(tmp_path / f"{name}.npy") == kind
+        np.savez(tmp_path / f"{name}.npz", x=array)
+        assert kind_of(tmp_path / f"{name}.npz") == kind
+    (tmp_path / "damaged.npy").write_bytes(b"nothing")
+    assert kind_of(tmp_path / "damaged.npy") == "table"
+    data = encoded(tones(800), 8000, "FLAC")
+    parquet.write_table(pa.table({"audio": [data], "y": [1]}), tmp_path / "pets.parquet")
+    assert kind_of(tmp_path / "pets.parquet") == "signal"
+    (tmp_path / "parts").mkdir()
+    parquet.write_table(pa.table({"steps": [[0.5] * 40] * 3}), tmp_path / "parts" / "0.parquet")
+    assert kind_of(tmp_path / "parts") == "signal"
+
+
+# Recordings by their paths
+
+
+def test_files_by_their_paths(tmp_path):
+    fill(tmp_path, ["b.wav", "a.wav"])
+    fill(tmp_path, ["c.wav"], 1600, 16000)
+    source = SoundFiles([tmp_path / "c.wav", tmp_path / "a.wav", tmp_path / "b.wav"])
+    assert (len(source), source.rate, dict(source.rates)) == (3, 8000, {8000: 2, 16000: 1})
+    assert [source.length(row) for row in range(3)] == [800] * 3
+    assert SoundFiles([tmp_path / "a.wav"], rate=4000, channels=2).read(0).shape == (2, 400)
+    assert fingerprint_signals(source) != fingerprint_signals(SoundFiles([tmp_path / "a.wav"]))
+    with pytest.raises(ValueError, match="the recordings must be at least one; got none"):
+        SoundFiles([])
+
+
+def test_some_signals_and_their_lengths(tmp_path):
+    fill(tmp_path, ["a.wav"], 900)
+    fill(tmp_path, ["b.wav"], 700)
+    (tmp_path / "c.wav").write_bytes(b"")
+    source = read_signals(tmp_path)
+    assert [length_at(source, share) for share in (0.0, 0.4, 1.0)] == [700, 700, 900]
+    assert [opened.length for opened in some_signals(source)] == [900, 700]
+    (tmp_path / "only").mkdir()
+    bad = SignalSubset(source, np.array([2]))
+    with pytest.raises(CorruptSignal, match="'c.wav' must be one of .*; got an empty file"):
+        length_at(bad, 0.5)
+    assert bad.rates == source.rates == {8000: 2}

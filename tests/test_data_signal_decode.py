@@ -272,4 +272,14 @@ def test_cut_and_changed_files(form, kept, changes):
     read_or_refused(bytes(data[: int(kept * len(data))]))
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_chunks_of_any_length(length):
+    """Some send the decoder to before the file's beginning."""
+    for form, place, order in (("WAV", 40, "little"), ("AIFF", 16, "big")):
+        data = bytearray(FILES[form])
+        data[place : place + 4] = length.to_bytes(4, order)
+        read_or_refused(bytes(data))
+
+
 FILES = {form: encoded(tones(1500), form=form) for form in ("WAV", "FLAC", "OGG", "AIFF")}

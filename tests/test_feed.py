@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Generator
 
 from vicreg.data import Corrupt, GivenImages, Shards
+from vicreg.training.collection import STEPS_AHEAD, Deal, Partners, threads
 from vicreg.training.engine import machine
 from vicreg.training.feed import Order, every_row, full_batches, seed_of
-from vicreg.training.pictures import STEPS_AHEAD, Deal, OpenedPictures, Partners, ResidentPictures, cut, threads
+from vicreg.training.pictures import Cut, OpenedPictures, ResidentPictures
 from vicreg.training.shards import MOST_UNREAD, ShardPictures
 from vicreg.views import image_views
 from vicreg.views.image import IMAGENET_MEAN, IMAGENET_STD
@@ -110,7 +111,7 @@ def test_partners_are_others_of_the_group_each_as_often():
 
 
 def test_partners_need_a_folder_with_two():
-    said = "the source must have two pictures in some folder for views of one folder; got 3 folders with one each"
+    said = "the source must have two samples in some folder for views of one folder; got 3 folders with one each"
     with pytest.raises(ValueError, match=said):
         Partners(np.array([4, 2, 9]))
 
@@ -263,7 +264,7 @@ def test_a_later_step_is_what_it_would_have_been(files):
 def test_numbers_choose_the_rectangle_and_the_flip():
     view = image_views("crop", 8)[0]
     u = view.draw(200, Generator().manual_seed(0)).tolist()
-    chosen = [cut(view, one, 20, 30) for one in u]
+    chosen = [Cut(view, one)(20, 30) for one in u]
     assert all(min(t, left) >= 0 and t + h <= 20 and left + w <= 30 for (t, left, h, w), _ in chosen)
     assert [flip for _, flip in chosen] == [one[-1] < 0.5 for one in u]
     assert threads(5) == 5

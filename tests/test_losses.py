@@ -13,7 +13,7 @@ from vicreg.distributed import Batch
 from vicreg.functional import terms
 from vicreg.functional.contrastive import nt_xent
 from vicreg.functional.correlation import correlation, cross_diagonal, cross_off_diagonal
-from vicreg.functional.local import matched
+from vicreg.functional.local import matched, middles
 from vicreg.functional.prediction import deviation, prediction_error
 from vicreg.functional.sliced import centre, directions, epps_pulley, scale, shape
 
@@ -231,6 +231,31 @@ def test_matches_by_loops():
             assert torch.equal(found_b[i], b[i, [other for _, _, other in kept]])
 
 
+def test_matches_by_where_places_are():
+    a, b = normal(3, 6, 4), normal(3, 5, 4, seed=1)
+    where_a, where_b = 10 * normal(3, 6, 2, seed=2), 10 * normal(3, 5, 2, seed=3)
+    found_a, found_b = matched(a, b, 2, (where_a, where_b))
+    for i in range(3):
+        near = []
+        for place in range(6):
+            gaps = [math.dist(where_a[i, place].tolist(), where_b[i, other].tolist()) for other in range(5)]
+            near.append((min(gaps), place, int(np.argmin(gaps))))
+        kept = sorted(sorted(near)[:2], key=lambda match: match[1])
+        assert torch.equal(found_a[i], a[i, [place for _, place, _ in kept]])
+        assert torch.equal(found_b[i], b[i, [other for _, _, other in kept]])
+
+
+def test_middles_by_loops():
+    cuts = torch.tensor([[3.0, 5.0, 12.0, 9.0, 0.0], [0.0, 2.0, 7.0, 21.0, 1.0]])
+    found = middles(cuts, 9)
+    for i, (top, left, height, width, flipped) in enumerate(cuts.tolist()):
+        for row in range(3):
+            for column in range(3):
+                across = 2 - column if flipped else column
+                wanted = [top + (row + 0.5) * height / 3, left + (across + 0.5) * width / 3]
+                assert found[i, 3 * row + column].tolist() == pytest.approx(wanted)
+
+
 # Every formula
 
 FORMULAS = {
@@ -335,6 +360,17 @@ Z = torch.ones(4, 3)
         (lambda: centre(Z[None]), ValueError, r"z must have shape \(n, d\); got \(1, 4, 3\). Flatten or pool it"),
         (lambda: matched(Z, Z), ValueError, r"maps_a and maps_b must have shapes \(n, t, d\) and \(n, u, d\); got"),
         (lambda: matched(Z[None], Z[None], 0), ValueError, r"matches must be at least 1; got 0"),
+        (
+            lambda: matched(Z[None], Z[None], 1, (Z[None, :2], Z[None])),
+            ValueError,
+            r"points must be of \(1, 4\) and \(1, 4\) places; got \(1, 2, 3\) and \(1, 4, 3\)",
+        ),
+        (lambda: middles(Z, 4), ValueError, r"cuts must have shape \(n, 5\); got \(4, 3\)"),
+        (
+            lambda: middles(torch.ones(2, 5), 8),
+            ValueError,
+            "The places of a map must make up a square to be found in the picture; got 8",
+        ),
     ],
 )
 def test_messages(call, error, match):

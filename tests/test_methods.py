@@ -3,8 +3,10 @@
 import copy
 import math
 import pickle
+import tarfile
 from dataclasses import replace
 from functools import partial
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -15,23 +17,28 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Generator, nn
 
-from vicreg.data import GivenImages
+from vicreg.data import Corrupt, GivenImages, Shards
 from vicreg.functional import rankme, terms
 from vicreg.functional.contrastive import nt_xent
 from vicreg.functional.correlation import correlation, cross_diagonal, cross_off_diagonal
-from vicreg.functional.local import matched
+from vicreg.functional.local import matched, middles
 from vicreg.functional.prediction import deviation, prediction_error
 from vicreg.functional.sliced import centre, directions, epps_pulley, scale, shape
 from vicreg.networks import Branch, JointEmbedding, expander, image_encoder
 from vicreg.objectives import OBJECTIVES, Outputs, Term, objective_of, relatives, vicreg
 from vicreg.objectives.batchwise import EachPair, EachSliced, described
+from vicreg.training.collection import Deal, Partners
 from vicreg.training.config import ImageConfig, TableConfig
 from vicreg.training.engine import machine
+from vicreg.training.feed import Order, full_batches
 from vicreg.training.image import image_run
 from vicreg.training.momentum import rising, steady
+from vicreg.training.pictures import OpenedPictures, ResidentPictures
 from vicreg.training.settings import from_mapping
+from vicreg.training.shards import ShardPictures
+from vicreg.training.signal_config import SignalConfig
 from vicreg.training.table import one_pass, table_run
-from vicreg.views import table_views
+from vicreg.views import image_views, table_views
 
 JOINED = ["byol+variance", "simsiam+variance+covariance", "vicreg+sigreg", "barlow_twins+visreg", "simclr+correlation"]
 ON_TABLES = [name for name in OBJECTIVES if name != "vicregl"]
@@ -48,7 +55,9 @@ def made(views=2, n=10, d=6, n_large=None):
         return tuple((normal(n, *size, seed=seed + i) * 1.5 + i).requires_grad_() for i in range(views))
 
     z, p, target, maps = field(d, seed=0), field(d, seed=10), field(d, seed=20), field(4, d, seed=30)
-    return Outputs(x=None, h=z, z=z, p=p, target=target[: n_large or views], maps=maps, n_large=n_large)
+    shown = [torch.tensor([0.0, 0.0, 20.0, 20.0, 0.0]) + 10 * normal(n, 5, seed=40 + i).abs() for i in range(views)]
+    cuts = tuple(torch.cat((cut[:, :4], cut[:, 4:] > 7), dim=1) for cut in shown)
+    return Outputs(x=None, h=z, z=z, p=p, target=target[: n_large or views], maps=maps, cuts=cuts, n_large=n_large)
 
 
 def fields_of(outputs):
@@ -85,7 +94,10 @@ def expected(name, outputs):
             return 25 * terms.invariance(a, b) + sum(both) / 2
 
         whole = 25 * mean(terms.invariance) + 25 * each(terms.variance) + each(terms.covariance)
-        return 0.75 * whole + 0.25 * mean(lambda a, b: vic(*matched(a, b)), outputs.maps)
+        local = mean(lambda a, b: vic(*matched(a, b)), outputs.maps)
+        points = [middles(cut, 4) for cut in outputs.cuts]
+        near = [vic(*matched(outputs.maps[i], outputs.maps[j], 2, (points[i], points[j]))) for i, j in every]
+        return 0.75 * whole + 0.25 * (local + sum(near) / len(near))
     along = directions(z[0], 256)
     if name == "sigreg":
         return 0.95 * deviation(z, large) + 0.05 * each(lambda one: epps_pulley(one, along))
@@ -213,6 +225,12 @@ def test_settings_without_effect_are_refused():
         (lambda: relatives.vibcreg(corr_coeff=-1), ValueError, "corr_coeff must be a finite number of at least 0"),
         (lambda: relatives.vicregl(1.5), ValueError, "alpha must be a finite number of at least 0 and at most 1"),
         (lambda: relatives.vicregl(matches=0), ValueError, "matches must be at least 1; got 0"),
+        (lambda: relatives.vicregl(nearest=2), ValueError, "nearest must be a finite number of at least 0 and at most"),
+        (
+            lambda: OBJECTIVES["vicregl"]()(replace(made(), cuts=None)),
+            ValueError,
+            r"Outputs.cuts must be given; got None. The term 'located' acts on it",
+        ),
         (lambda: relatives.sigreg(2.0), ValueError, "sig_coeff must be a finite number of at least 0 and at most 1"),
         (lambda: relatives.sigreg(slices=0), ValueError, "slices must be at least 1; got 0"),
         (lambda: relatives.visreg("a"), TypeError, "reg_coeff must be a number; got 'a'"),
@@ -251,7 +269,8 @@ def split(outputs, rows, rank):
         return tuple(torch.split(one.detach(), rows)[rank][..., :6] @ weight for one in views)
 
     parts = {name: own(getattr(outputs, name)) for name in ("z", "p", "target", "maps")}
-    return weight, Outputs(x=None, h=parts["z"], n_large=outputs.n_large, **parts)
+    cuts = tuple(torch.split(cut, rows)[rank] for cut in outputs.cuts)
+    return weight, Outputs(x=None, h=parts["z"], n_large=outputs.n_large, cuts=cuts, **parts)
 
 
 def by_one(name, rows, d, views, n_large):
@@ -392,6 +411,81 @@ def test_local_embeddings_are_of_each_place():
     torch.testing.assert_close(local[1, maps.shape[3]], head(maps[1, :, 1, 0]))
     with pytest.raises(TypeError, match=r"encoder must have a method with_maps\(x\) .*; got Linear"):
         Branch(nn.Linear(3, 4), nn.Identity(), head)
+
+
+# Where views were cut out
+
+
+def coordinates(height, width):
+    """A picture whose red is the row and whose green is the column, four levels a pixel."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack((4 * rows, 4 * columns, 0 * rows), axis=2).astype(np.uint8)
+
+
+def read_off(view, mean, std, side=4):
+    """Middles of a view's places as the picture itself tells them, (b, side^2, 2)."""
+    levels = 255 * (view * torch.tensor(std)[:, None, None] + torch.tensor(mean)[:, None, None])
+    places = nn.functional.avg_pool2d(levels[:, :2], view.shape[2] // side)
+    return places.flatten(2).mT / 4 + 0.5
+
+
+def feeds_of(kind, tmp_path):
+    """Draws of two large crops and one small, which flip, of pictures that tell where they are."""
+    views = image_views("crop", 24, n_small=1, small_size=12)
+    order = Order(full_batches(8, 8), 8, seed=3)
+    if kind == "resident":
+        array = torch.from_numpy(np.stack([coordinates(48, 48)] * 8))
+        return views, ResidentPictures(array, views, Deal(order), n_large=2)
+    images = [coordinates(40 + 2 * i, 60 - 3 * i) for i in range(8)]
+    if kind == "opened":
+        source = GivenImages(images)
+        return views, OpenedPictures(source, views, Deal(order), 1, torch.device("cpu"), Corrupt(0.05, of=8), 1)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for i, image in enumerate(images):
+            buffer = BytesIO()
+            Image.fromarray(image).save(buffer, "PNG")
+            entry = tarfile.TarInfo(f"{i}.png")
+            entry.size = buffer.tell()
+            buffer.seek(0)
+            tar.addfile(entry, buffer)
+    return views, ShardPictures(Shards(str(tmp_path / "a.tar"), 3), views, 8, 3, machine("cpu"), 1, 2)
+
+
+@pytest.mark.parametrize("kind", ["resident", "opened", "shards"])
+def test_feeds_say_where_views_were_cut_out(kind, tmp_path):
+    views, feed = feeds_of(kind, tmp_path)
+    drawn = feed.draw(0)
+    feed.close()
+    assert {bool(flag) for cut in drawn.cuts for flag in cut[:, 4]} == {True, False}
+    for view, shown, cut in zip(views, drawn.views, drawn.cuts, strict=True):
+        assert cut.shape == (8, 5)
+        torch.testing.assert_close(read_off(shown, view.mean, view.std), middles(cut, 16), rtol=0, atol=0.8)
+
+
+def test_views_of_two_pictures_have_no_place_in_common():
+    order = Order(full_batches(4, 4), 4, seed=0)
+    deal = Deal(order, partners=Partners(np.zeros(4, dtype=np.int64)))
+    array = torch.from_numpy(np.stack([coordinates(16, 16)] * 4))
+    assert ResidentPictures(array, image_views("crop", 8), deal).draw(0).cuts is None
+    source = GivenImages([coordinates(16, 16)] * 4)
+    feed = OpenedPictures(source, image_views("crop", 8), deal, 1, torch.device("cpu"), Corrupt(0.05, of=4), 1)
+    assert feed.draw(0).cuts is None
+    feed.close()
+    with pytest.raises(ValueError, match="objective must match no places by where they are with views 'same-folder'"):
+        ImageConfig(objective="vicregl", views="same-folder").check()
+
+
+def test_places_that_show_the_same_are_matched():
+    """The same picture, once flipped: by where they are, places find those that show what they show."""
+    cuts = (torch.tensor([[0.0, 0.0, 8.0, 8.0, 0.0]]), torch.tensor([[0.0, 0.0, 8.0, 8.0, 1.0]]))
+    maps = torch.arange(16.0).view(1, 4, 4)
+    pair = (maps.reshape(1, 16, 1), maps.flip(2).reshape(1, 16, 1))
+    found = matched(*pair, None, tuple(middles(cut, 16) for cut in cuts))
+    assert torch.equal(*found)
+
+
+def test_signals_have_feature_matches_alone():
+    assert list(SignalConfig(objective="vicregl").named()) == ["invariance", "variance", "covariance", "local"]
 
 
 # Runs on tables
@@ -537,6 +631,13 @@ def test_on_pictures(name):
     history = run.train().history()
     assert np.isfinite(history["total"]).all()
     assert len(history["total"]) == 2
+
+
+def test_places_are_found_in_micro_batches_too():
+    """The cuts are those of all the step's pictures, whichever micro-batch they went through."""
+    run = image_run(replace(TINY, objective="vicregl", accumulate=3), GivenImages(pictures()), machine("cpu"))
+    history = run.train().history()
+    assert np.isfinite(history["located"]).all()
 
 
 def test_maps_need_an_encoder_that_shows_them():

@@ -170,13 +170,15 @@ def test_maps_are_what_the_mean_is_taken_of():
     torch.testing.assert_close(encoder.maps(x).mean((2, 3)), encoder(x))
 
 
-@pytest.mark.parametrize("stem", ["imagenet", "small"])
+@pytest.mark.parametrize("stem", ["imagenet", "small", "wave"])
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
 def test_a_signal_is_a_picture_of_height_one(block, stem):
     picture = shaken(ResNet(block, (1, 2), 16, stem, in_channels=2))
     signal = ResNet(block, (1, 2), 16, stem, dims=1, in_channels=2).double().eval()
     # Beyond a height of one there is padding: of a kernel, its middle row is all that counts.
-    flat = {name: one[:, :, one.shape[2] // 2] if one.ndim == 4 else one for name, one in picture.state_dict().items()}
+    flat = {
+        name: one[:, :, one.shape[2] // 2, None] if one.ndim == 4 else one for name, one in picture.state_dict().items()
+    }
     signal.load_state_dict(flat)
     x = random(3, 2, 50)
     torch.testing.assert_close(signal(x), picture(x.unsqueeze(2)))
@@ -359,7 +361,7 @@ def test_what_cannot_be_made_is_refused():
         image_encoder("vit_tiny", 100, seeded())
     with pytest.raises(ValueError, match="block must be one of 'basic', 'bottleneck'; got 'none'"):
         ResNet("none", (1,))
-    with pytest.raises(ValueError, match="stem must be one of 'imagenet', 'small'; got 'large'"):
+    with pytest.raises(ValueError, match="stem must be one of 'imagenet', 'small', 'wave'; got 'large'"):
         ResNet("basic", (1,), stem="large")
     with pytest.raises(ValueError, match="layers must have at least one stage; got none"):
         ResNet("basic", ())

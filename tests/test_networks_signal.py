@@ -26,6 +26,17 @@ def test_resnets_of_either_kind(name, shape):
     assert signal_encoder(name, 1, 500, seeded()).width == 512
 
 
+def test_long_signals_lose_most_of_their_resolution_in_the_stem():
+    encoders = {size: signal_encoder("resnet18-1d", 1, size, seeded(), width=4).eval() for size in (4096, 4097)}
+    assert [encoder.settings["stem"] for encoder in encoders.values()] == ["imagenet", "wave"]
+    x = torch.randn(2, 1, 8000, generator=seeded())
+    assert [encoder.maps(x).shape for encoder in encoders.values()] == [(2, 32, 250), (2, 32, 63)]
+    assert signal_encoder("resnet18-mel", 1, 5000, seeded(), width=4).settings["stem"] == "imagenet"
+    stem = encoders[4097]
+    by_hand = torch.nn.functional.conv1d(x, stem.conv1.weight[:, :, 0], stride=4, padding=40)
+    torch.testing.assert_close(stem.conv1(x[:, :, None])[:, :, 0], by_hand)
+
+
 def test_names():
     assert {"resnet18-1d", "resnet18-mel"} <= set(SIGNAL_ENCODERS)
     with pytest.raises(ValueError, match="encoder must be one of 'resnet18-1d', 'resnet18-mel'"):

@@ -25,7 +25,8 @@ def made(views=2, seed=0):
         return tuple((normal(10, width, seed=seed + offset + i) / 2).requires_grad_() for i in range(views))
 
     maps = tuple(normal(10, 4, 5, seed=seed + 40 + i).requires_grad_() for i in range(views))
-    beside = {"p": field(6, 50), "target": field(6, 60), "maps": maps}
+    cuts = tuple(torch.tensor([[0.0, i, 8.0, 8.0, 0.0]]).expand(10, 5) for i in range(views))
+    beside = {"p": field(6, 50), "target": field(6, 60), "maps": maps, "cuts": cuts}
     return Outputs(x=field(3, 0), h=field(4, 10), z=field(6, 20), decoded=field(3, 30), **beside)
 
 

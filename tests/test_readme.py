@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +31,7 @@ def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
     assert namespace["Z"].shape == namespace["Z_again"].shape == (89, 4)
 
 
-@pytest.mark.parametrize("page", ["accumulate.md", "diagnostics.md", "images.md"])
+@pytest.mark.parametrize("page", ["accumulate.md", "diagnostics.md", "images.md", "pairs.md", "signals.md"])
 def test_python_blocks_of_a_page_run_in_order(page):
     namespace: dict[str, object] = {}
     found = blocks("python", (ROOT / "docs" / page).read_text())
@@ -64,10 +65,25 @@ def test_shell_blocks_run_in_order(tmp_path):
             file = tmp_path / name / f"kind{index % 2}" / f"{index}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(draw.integers(256, size=(9, 12, 3), dtype=np.uint8)).save(file)
+    for name in ("sounds", "more"):
+        for index in range(40):
+            file = tmp_path / name / f"voice{index % 2}" / f"{index}.wav"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(file, 0.1 * draw.normal(size=4000), 8000)
+    walks = pd.DataFrame({"walk": np.repeat(np.arange(30), 40), "t": np.tile(np.arange(40), 30)})
+    walks.assign(who=walks.walk % 2, x=draw.normal(size=1200), y=draw.normal(size=1200)).to_csv(
+        tmp_path / "steps.csv", index=False
+    )
+    left = pd.DataFrame(draw.normal(size=(200, 4)), columns=list("abcd")).rename_axis("id").reset_index()
+    left.to_csv(tmp_path / "upper.csv", index=False)
+    left.to_csv(tmp_path / "upper-new.csv", index=False)
+    left.assign(e=draw.normal(size=200)).to_parquet(tmp_path / "lower.parquet")
+    np.save(tmp_path / "embeddings.npy", draw.normal(size=(300, 8)))
     commands = [line for line in shell_lines() if line.startswith("vicreg ")]
     assert len(commands) >= 3
     for command in commands:
-        small = ["--width", "16", "--steps", "2"] if command.startswith("vicreg fit photos/") else []
+        tiny = re.match(r"vicreg fit (photos/|sounds/|steps.csv)", command)
+        small = ["--width", "16", "--steps", "2"] if tiny else []
         done = subprocess.run([*vicreg, *command.split()[1:], *small], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, (command, done.stderr)
     assert (tmp_path / "new.parquet").exists()

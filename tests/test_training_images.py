@@ -24,7 +24,8 @@ from vicreg.networks.weights import load_weights
 from vicreg.training import recipes
 from vicreg.training.config import ImageConfig
 from vicreg.training.engine import machine
-from vicreg.training.image import channels_last_is_safe, image_run, image_size, shard_run, views_of
+from vicreg.training.image import image_run, image_size, shard_run, views_of
+from vicreg.training.preparing import channels_last_is_safe
 from vicreg.training.recipes import RECIPES
 from vicreg.training.settings import from_mapping, to_mapping
 from vicreg.views.image import evaluation_view

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vicreg.views.signal import SignalView
 from vicreg.views.signal_recipes import SIGNAL_RECIPES, signal_views
-from vicreg.views.signal_steps import from_decibels, noisy, rolled, spans, windows
+from vicreg.views.signal_steps import from_decibels, noisy, picked, rolled, sliced, spans, windows
 from vicreg.views.spectrogram import Mel
 
 
@@ -70,7 +70,8 @@ def test_a_worker_may_be_given_nothing():
     assert SignalView(3).crop_one(np.empty((2, 0), np.float32), -1).tolist() == [[0, 0, 0], [0, 0, 0]]
 
 
-def test_windows_against_a_loop():
+@pytest.mark.parametrize("windows", [windows, sliced, picked])
+def test_windows_against_a_loop(windows):
     x, starts = noise(5, 2, 9), torch.tensor([-3, 0, 4, 8, -9])
     lengths = torch.tensor([9, 5, 9, 9, 3])
     found = windows(x, starts, 6, lengths, torch.tensor([7.0, 8.0]))

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from vicreg.diagnostics import CollapseMonitor, CollapseWarning
     from vicreg.estimators import VICReg
     from vicreg.evaluation import EmbeddingComparison
-    from vicreg.inference import Embedder, ImageEmbedder, load
+    from vicreg.inference import Embedder, ImageEmbedder, PairEmbedder, SignalEmbedder, load
     from vicreg.loss import VICRegLoss, vicreg_loss
     from vicreg.objectives import Objective, Outputs, Term
+    from vicreg.paired import PairedVICReg
     from vicreg.pretraining import pretrain
+    from vicreg.supervised import VCReg
     from vicreg.training.accumulate import accumulate
 
 __version__ = "0.1.0"
@@ -28,7 +30,11 @@ _HOMES = {
     "ImageEmbedder": "vicreg.inference",
     "Objective": "vicreg.objectives",
     "Outputs": "vicreg.objectives",
+    "PairEmbedder": "vicreg.inference",
+    "PairedVICReg": "vicreg.paired",
+    "SignalEmbedder": "vicreg.inference",
     "Term": "vicreg.objectives",
+    "VCReg": "vicreg.supervised",
     "VICReg": "vicreg.estimators",
     "VICRegLoss": "vicreg.loss",
     "accumulate": "vicreg.training.accumulate",
@@ -45,7 +51,11 @@ __all__ = [
     "ImageEmbedder",
     "Objective",
     "Outputs",
+    "PairEmbedder",
+    "PairedVICReg",
+    "SignalEmbedder",
     "Term",
+    "VCReg",
     "VICReg",
     "VICRegLoss",
     "accumulate",

@@ -70,6 +70,9 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         expander: Widths of the expander's layers; none makes the loss act on the representation.
         decoder: Widths of the decoder's hidden layers.
         shared: Whether both views pass through one branch; otherwise the first branch's encoder is kept.
+        branches: In place of ``encoder`` and ``expander`` two branches that differ, the first of which is kept: for
+            each hidden widths, or hidden and expander's widths, as in ``("128-128", "64")`` or
+            ``("128-128/256-256", "linear/256")``.
         steps: Optimiser steps.
         epochs: Passes over the rows, in place of steps.
         batch_size: Rows per step; all rows where there are fewer.
@@ -116,6 +119,7 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         expander: Sequence[int] = (256, 256),
         decoder: Sequence[int] = (128, 128),
         shared: bool = True,
+        branches: Sequence[str] = (),
         steps: int = 1200,
         epochs: int | None = None,
         batch_size: int = 256,
@@ -143,6 +147,7 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         self.expander = expander
         self.decoder = decoder
         self.shared = shared
+        self.branches = branches
         self.steps = steps
         self.epochs = epochs
         self.batch_size = batch_size
@@ -290,8 +295,8 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         beside |= set() if isinstance(self.views, str) else {"views", "view_rate"}
         beside |= {"objective"} if isinstance(self.objective, Objective) else set()
         given = self.get_params(deep=False)
-        plain = {name: _plain(value) for name, value in given.items() if name in NAMES - beside}
-        return from_mapping(plain | {"seed": _seed(self.random_state)}, TableConfig)
+        plain = {name: plain_value(value) for name, value in given.items() if name in NAMES - beside}
+        return from_mapping(plain | {"seed": seed_of(self.random_state)}, TableConfig)
 
     def _views(self) -> tuple[TableView, TableView]:
         return table_views(self.views, self.view_rate)
@@ -348,14 +353,14 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
 NAMES = {field.name for field in fields(TableConfig)}
 
 
-def _plain(value: object) -> object:
+def plain_value(value: object) -> object:
     """NumPy's numbers as Python's: grid searches pass them."""
     if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(one) for one in value]
+        return [plain_value(one) for one in value]
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _seed(random_state: Seed) -> int:
+def seed_of(random_state: Seed) -> int:
     """A seed from what scikit-learn's users pass, without touching NumPy's global generator."""
     if random_state is None:
         random_state = np.random.default_rng()

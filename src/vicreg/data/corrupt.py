@@ -1,20 +1,24 @@
-"""Pictures that cannot be read: the error that names one, and the ledger that counts them and stops a run."""
+"""Samples that cannot be read: the error that names one, and the ledger that counts them and stops a run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from vicreg._checks import check_number, listed, message, require, shown
 
+Item = TypeVar("Item", covariant=True)
+T = TypeVar("T")
+
 MAX_CORRUPT = 0.05
-"""A run goes on past so large a share of corrupt pictures and stops beyond it."""
+"""A run goes on past so large a share of corrupt samples and stops beyond it."""
 FEWEST = 1000
-"""The share is of so many pictures at least where nobody knows how many there are, lest the first few decide."""
+"""The share is of so many samples at least where nobody knows how many there are, lest the first few decide."""
 
 
 class CorruptImage(ValueError):  # noqa: N818  # what it is, as the ledger and the log call it
-    """A picture that cannot be read.
+    """A picture, or another sample, that cannot be read.
 
     Args:
         name: What its source calls it.
@@ -25,6 +29,7 @@ class CorruptImage(ValueError):  # noqa: N818  # what it is, as the ledger and t
 
     Attributes:
         name: The same.
+        what: The same.
 
     Example:
         >>> raise CorruptImage("cat.jpg", "an empty file")
@@ -35,18 +40,19 @@ class CorruptImage(ValueError):  # noqa: N818  # what it is, as the ledger and t
     def __init__(self, name: str, got: object, rule: str = "be readable", fix: str = "", what: str = "picture") -> None:
         super().__init__(message(f"the {what} {shown(name)}", rule, got, fix))
         self.name = name
+        self.what = what
 
 
 class Corrupt:
-    """Counts pictures that could not be read, and stops the run when they are too many. Threads may share one.
+    """Counts samples that could not be read, and stops the run when they are too many. Threads may share one.
 
-    A picture counts once, however often it is met. The share is of all pictures where their number is known, so that
+    A sample counts once, however often it is met. The share is of all samples where their number is known, so that
     the order in which they are met decides nothing; of a stream, whose length is not, it is of those met so far, or of
     1000 if fewer were.
 
     Args:
         max_corrupt: The largest share that a run goes on with, 0 to 1.
-        of: Number of pictures; None for a stream.
+        of: Number of samples; None for a stream.
 
     Raises:
         ValueError: ``max_corrupt`` is no share.
@@ -71,12 +77,12 @@ class Corrupt:
 
     @property
     def names(self) -> list[str]:
-        """The corrupt pictures, in the order in which they were met."""
+        """The corrupt samples, in the order in which they were met."""
         with self._lock:
             return list(self._names)
 
     def good(self, count: int = 1) -> None:
-        """So many more pictures were read."""
+        """So many more samples were read."""
         with self._lock:
             self._seen += count
 
@@ -95,7 +101,8 @@ class Corrupt:
         enough = len(bad) <= self.max_corrupt * (self.of or max(seen, FEWEST))
         got = f"{len(bad)} of {self.of or seen} ({listed(bad)}), the last because {str(error).removesuffix('.')}"
         rule = f"be at most {self.max_corrupt:g} of all (max_corrupt)"
-        require(enough, "corrupt pictures", rule, got, "Mend or remove them, or raise max_corrupt.")
+        nouns = "signals" if error.what == "signal" else "pictures"
+        require(enough, f"corrupt {nouns}", rule, got, "Mend or remove them, or raise max_corrupt.")
 
     def news(self) -> list[str]:
         """What is wrong with those that were added since the last call, for the log."""
@@ -113,3 +120,48 @@ class Corrupt:
         with self._lock:
             self._seen = int(state["seen"])
             self._names = dict.fromkeys(state["names"])
+
+
+class Collection(Protocol[Item]):
+    """Samples with random access."""
+
+    what: str
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def opened(self, index: int) -> Item:
+        """One of them; may raise CorruptImage."""
+
+
+def readable(source: Collection[Item], index: int, work: Callable[[Item], T], ledger: Corrupt) -> tuple[int, T]:
+    """Work on a sample; on the next one that can be read, in the source's order, if it cannot.
+
+    Which one that is depends on the samples alone, so that a run that goes on after an interruption sees what it
+    would have seen.
+
+    Args:
+        source: The samples.
+        index: Which of them.
+        work: What to do. May raise CorruptImage.
+        ledger: Counts those that cannot be read.
+
+    Returns:
+        The index of the sample worked on, and what came of it.
+
+    Raises:
+        ValueError: Too many are corrupt for the ledger, or all of them.
+    """
+    for step in range(len(source)):
+        at = (index + step) % len(source)
+        if source.names[at] in ledger:
+            continue
+        try:
+            result = work(source.opened(at))
+        except CorruptImage as error:
+            ledger.add(error)
+        else:
+            ledger.good()
+            return at, result
+    raise ValueError(message(source.what, "be readable, one at least", "none that is"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from vicreg.data.numeric import (
     standardise,
     with_gaps,
 )
+
+C = TypeVar("C")
 
 MOST_LEVELS = 12
 ROWS_PER_LEVEL = 10
@@ -117,3 +119,14 @@ def number_kind(name: str, cells: Cells) -> Number | Discrete | Constant:
         return column
     shares = counts / counts.sum()
     return Discrete(name, column.mean, column.scale, tuple(levels.tolist()), tuple(shares.tolist()), column.gaps)
+
+
+def number_alone(column: C) -> C | Number:
+    """A column's number without its levels, if it has any; another column as it is.
+
+    Args:
+        column: Of any kind.
+    """
+    if isinstance(column, Discrete):
+        return Number(column.name, column.mean, column.scale, column.gaps)
+    return column

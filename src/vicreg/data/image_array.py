@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from vicreg._checks import listed, message, require, shown
+from vicreg._checks import listed, require, shown
+from vicreg.data.arrays import LABELS, TABLES, Shapes, damaged, file_in_words, in_words, shapes_in
 from vicreg.data.decode import Opened, as_opened
 from vicreg.data.image_source import ImageSource
 
-Shapes = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
-
 TRAINING = ("x_train", "X_train", "train_images", "train_x", "x", "X", "data", "images")
 """Which array is meant where several hold pictures: the first of these names."""
-LABELS = ("y", "Y", "label", "labels")
-TABLES = ("X", "x", "data")
-HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 HASHED = 4096
 """A fingerprint takes in so many pictures, evenly spread."""
 
@@ -59,13 +53,13 @@ class ImageArray(ImageSource):
         if beside is not None:
             right = beside in shapes and shapes[beside][0] == shapes[key][0][:1] and shapes[beside][1].kind in "biuUS"
             rule = f"hold a class for each of {shown(key)} {shapes[key][0]} in {shown(beside)}"
-            require(right, _file(path), rule, _shown(shapes))
+            require(right, file_in_words(path), rule, in_words(shapes))
         with np.load(path, allow_pickle=False) as archive:
             try:
                 array = archive[key]
                 self.labels = None if beside is None else archive[beside]
             except Exception as error:  # as varied as what damages a file
-                raise ValueError(message(_file(path), "be a readable .npz file", shown(str(error)))) from error
+                raise damaged(path, error) from error
         array = array if array.ndim == 4 else array[..., None]
         self.array = np.broadcast_to(array, (*array.shape[:3], 3))
         self.names = [str(index) for index in range(len(array))]
@@ -79,27 +73,6 @@ class ImageArray(ImageSource):
         yield repr(self.array.shape).encode()
         step = -(-len(self.array) // HASHED)
         yield hashlib.blake2b(self.array[::step].tobytes()).digest()
-
-
-def shapes_in(path: Path) -> Shapes:
-    """Shape and type of the arrays in a ``.npz``, by name, from their headers alone.
-
-    Raises:
-        ValueError: It is no such file.
-    """
-    shapes: Shapes = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                with archive.open(member) as file:
-                    header = HEADERS.get(npy.read_magic(file))
-                    if header is not None:  # other versions are for records with names that are not Latin
-                        shape, _, dtype = header(file)
-                        shapes[member.removesuffix(".npy")] = (shape, dtype)
-    except Exception as error:  # as varied as what damages a file
-        fix = "Is it complete, and is it what its suffix says?"
-        raise ValueError(message(_file(path), "be a readable .npz file", shown(str(error)), fix)) from error
-    return shapes
 
 
 def holds_pictures(shapes: Shapes) -> bool:
@@ -122,12 +95,12 @@ def _chosen(path: Path, shapes: Shapes, column: str | None) -> str:
     fitting = [key for key, one in shapes.items() if _fits(*one)]
     rule = "hold pictures as uint8 of shape (n, h, w), (n, h, w, 1) or (n, h, w, 3)"
     if column is not None:
-        require(column in fitting, _file(path), f"{rule} in {shown(column)}", _shown(shapes))
+        require(column in fitting, file_in_words(path), f"{rule} in {shown(column)}", in_words(shapes))
         return column
-    require(len(fitting) > 0, _file(path), rule, _shown(shapes))
+    require(len(fitting) > 0, file_in_words(path), rule, in_words(shapes))
     chosen = fitting if len(fitting) == 1 else [key for key in TRAINING if key in fitting][:1]
     fix = f"Call the one that is meant {shown(TRAINING[0])}."
-    require(len(chosen) > 0, _file(path), "hold one array of pictures", listed(fitting), fix)
+    require(len(chosen) > 0, file_in_words(path), "hold one array of pictures", listed(fitting), fix)
     return chosen[0]
 
 
@@ -137,11 +110,3 @@ def _beside(key: str, shapes: Shapes) -> str | None:
     paired = [key.replace(*pair) for pair in pairs if pair[0] in key]
     whole = [name for name in (*paired, *LABELS) if shapes.get(name, (None,))[0] == shapes[key][0][:1]]
     return next((name for name in whole if shapes[name][1].kind in "biuUS"), None)
-
-
-def _shown(shapes: Shapes) -> str:
-    return ", ".join(f"{shown(key)} {shape} {dtype}" for key, (shape, dtype) in shapes.items()) or "no arrays"
-
-
-def _file(path: Path) -> str:
-    return f"the file {shown(str(path))}"

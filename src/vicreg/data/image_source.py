@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vicreg._checks import message
-from vicreg.data.corrupt import Corrupt, CorruptImage
+from vicreg.data.corrupt import Corrupt, readable
 from vicreg.data.decode import REDUCTIONS, Opened, Pixels
 
 Rectangle = tuple[int, int, int, int]
@@ -21,13 +20,12 @@ Crop = tuple[Callable[[int, int], tuple[Rectangle, bool]], int]
 Resize = Callable[[Pixels, Rectangle, bool, int], Tensor]
 """From a picture, a rectangle, whether to flip and a side to (3, side, side) uint8."""
 
-T = TypeVar("T")
-
 
 class ImageSource(ABC):
     """Pictures with random access.
 
     Attributes:
+        what: The noun.
         names: What each is called: its path below the folder, or the number of its row.
         labels: The class of each, as text or whole numbers; None where there are none. Where only some have one, an
             array of objects in which None stands for the others. To judge by, never to learn from.
@@ -36,6 +34,7 @@ class ImageSource(ABC):
             written to, with one grey channel seen three times.
     """
 
+    what = "pictures"
     names: Sequence[str]
     labels: NDArray[Any] | None = None
     groups: NDArray[np.int64] | None = None
@@ -104,38 +103,6 @@ def crops_of(opened: Opened, crops: Sequence[Crop], resize: Resize) -> list[Tens
         down, across = height / opened.height, width / opened.width
         cut = [(_reduced(rectangle, down, across, height, width), flip, side) for rectangle, flip, side in cut]
     return [resize(pixels, rectangle, flip, side) for rectangle, flip, side in cut]
-
-
-def readable(source: ImageSource, index: int, work: Callable[[Opened], T], ledger: Corrupt) -> tuple[int, T]:
-    """Work on a picture; on the next one that can be read, in the source's order, if it cannot.
-
-    Which one that is depends on the pictures alone, so that a run that goes on after an interruption sees what it
-    would have seen.
-
-    Args:
-        source: The pictures.
-        index: Which of them.
-        work: What to do. May raise CorruptImage.
-        ledger: Counts those that cannot be read.
-
-    Returns:
-        The index of the picture worked on, and what came of it.
-
-    Raises:
-        ValueError: Too many are corrupt for the ledger, or all of them.
-    """
-    for step in range(len(source)):
-        at = (index + step) % len(source)
-        if source.names[at] in ledger:
-            continue
-        try:
-            result = work(source.opened(at))
-        except CorruptImage as error:
-            ledger.add(error)
-        else:
-            ledger.good()
-            return at, result
-    raise ValueError(message("pictures", "be readable, one at least", "none that is"))
 
 
 def decoded(

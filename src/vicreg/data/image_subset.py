@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from vicreg.data.corrupt import Corrupt, CorruptImage
 from vicreg.data.decode import Opened, Pixels
 from vicreg.data.image_source import ImageSource
-
-SAMPLED = 64
-"""So many sizes are looked at before all pictures are expected to be of one."""
+from vicreg.data.sampled import spread
 
 
 class Subset(ImageSource):
@@ -60,16 +58,6 @@ def common_size(source: ImageSource) -> tuple[int, int]:
         source.size(0)  # says what is wrong with it
     heights, widths = map(sorted, zip(*sizes, strict=True))
     return heights[len(sizes) // 2], widths[len(sizes) // 2]
-
-
-def spread(count: int) -> list[int]:
-    """Some indices from first to last.
-
-    Example:
-        >>> spread(3), spread(1000)[:3]
-        ([0, 1, 2], [0, 16, 32])
-    """
-    return sorted({round(row) for row in np.linspace(0, count - 1, min(SAMPLED, count))})
 
 
 def _size(source: ImageSource, row: int) -> tuple[int, int] | None:

@@ -6,28 +6,35 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from vicreg._checks import message, require, shown
-from vicreg.data.image_array import holds_pictures, shapes_in
-from vicreg.data.image_folder import is_folder, is_picture
-from vicreg.data.image_table import parts_of, picture_columns
+from vicreg._checks import message, shown
+from vicreg.data.arrays import shapes_in
+from vicreg.data.image_array import holds_pictures
+from vicreg.data.image_folder import is_picture
+from vicreg.data.image_table import picture_columns
+from vicreg.data.parts import parts_of
+from vicreg.data.signal import is_signals
+from vicreg.data.signal_folder import is_sound
 from vicreg.data.tars import is_shard, is_url
+from vicreg.data.tree import is_folder
 
-Kind = Literal["table", "image", "shards"]
+Kind = Literal["table", "image", "shards", "signal"]
 
 
 def kind_of(path: str | Path) -> Kind:
-    """Whether a path is a table, a collection of pictures, or shards of one.
+    """Whether a path is a table, a collection of pictures, shards of one, or a collection of sounds or other signals.
 
-    A folder is shards if a ``.tar`` lies in it, Parquet parts if a ``.parquet`` does, and otherwise pictures, if there
-    is one in it or below; the search ends at the first. Parquet is pictures if a column's first cells are, a ``.npz``
-    by its arrays' shapes. A URL or a pattern in braces is shards. What is none of these, a missing file for instance,
-    is left to :func:`read_table` to complain about.
+    A folder is shards if a ``.tar`` lies in it, Parquet parts if a ``.parquet`` does, and otherwise pictures or sounds,
+    if there are any in it or below; the search ends at the first folder with some, and the more frequent of the two
+    decide. Parquet is pictures or signals if a column's first cells are, a ``.npz`` by its arrays' shapes, a ``.npy``
+    is signals if it has three axes. A URL or a pattern in braces is shards. What is none of these, a missing file for
+    instance, is left to :func:`read_table` to complain about; and a long table of signals is a table, until somebody
+    names its column of ids.
 
     Args:
         path: A file, a folder, a URL or a pattern such as ``train-{000..146}.tar``.
 
     Returns:
-        ``table``, ``image`` or ``shards``.
+        ``table``, ``image``, ``shards`` or ``signal``.
 
     Raises:
         ValueError: A folder holds nothing of the kind, or a file is damaged.
@@ -35,6 +42,8 @@ def kind_of(path: str | Path) -> Kind:
     Example:
         >>> kind_of("people.csv"), kind_of("photos/cat.JPG"), kind_of("s3://bucket/train-{000..146}.tar")
         ('table', 'image', 'shards')
+        >>> kind_of("dog.flac")
+        'signal'
     """
     text = os.fspath(path)
     if is_url(text):
@@ -47,15 +56,16 @@ def kind_of(path: str | Path) -> Kind:
     if is_picture(path.name):
         return "image"
     if path.is_file() and path.stat().st_size > 0:
-        if path.suffix.lower() == ".parquet":
-            return "image" if picture_columns(path) else "table"
-        if path.suffix.lower() == ".npz":
-            return "image" if holds_pictures(shapes_in(path)) else "table"
-    return "table"
+        if path.suffix.lower() == ".parquet" and picture_columns(path):
+            return "image"
+        if path.suffix.lower() == ".npz" and holds_pictures(shapes_in(path)):
+            return "image"
+        return "signal" if is_signals(path) else "table"
+    return "signal" if is_sound(path.name) else "table"
 
 
 def _kind_of_folder(folder: Path) -> Kind:
-    picture, below = False, []
+    names, below = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -63,18 +73,28 @@ def _kind_of_folder(folder: Path) -> Kind:
             if is_shard(entry.name):
                 return "shards"
             if entry.name.endswith(".parquet") and not entry.name.startswith("_"):
-                return "image" if picture_columns(parts_of(folder)[0]) else "table"
-            picture = picture or is_picture(entry.name)
-            if not picture and is_folder(entry):
+                if picture_columns(parts_of(folder)[0]):
+                    return "image"
+                return "signal" if is_signals(folder) else "table"
+            if is_picture(entry.name) or is_sound(entry.name):
+                names.append(entry.name)
+            elif not names and is_folder(entry):
                 below.append(Path(entry.path))
-    got = "none of these"
-    rule = "hold pictures, Parquet parts or .tar shards"
-    require(picture or _picture_below(below), f"the folder {shown(str(folder))}", rule, got)
-    return "image"
+    kind = _of_most(names) or _kind_below(below)
+    if kind is None:
+        rule = "hold pictures, recordings, Parquet parts or .tar shards"
+        raise ValueError(message(f"the folder {shown(str(folder))}", rule, "none of these"))
+    return kind
 
 
-def _picture_below(todo: list[Path]) -> bool:
-    """Whether there is a picture in these folders or below."""
+def _of_most(names: list[str]) -> Kind | None:
+    """What most of these files are, pictures or sounds."""
+    sounds = sum(map(is_sound, names))
+    return ("signal" if 2 * sounds > len(names) else "image") if names else None
+
+
+def _kind_below(todo: list[Path]) -> Kind | None:
+    """What is in the first of these folders, or those below, that has pictures or sounds."""
     entered = set()
     while todo:
         folder = todo.pop()
@@ -82,13 +102,16 @@ def _picture_below(todo: list[Path]) -> bool:
         if real in entered:
             continue
         entered.add(real)
+        names = []
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if is_picture(entry.name):
-                        return True
-                    if not entry.name.startswith(".") and is_folder(entry):
+                    if is_picture(entry.name) or is_sound(entry.name):
+                        names.append(entry.name)
+                    elif not entry.name.startswith(".") and is_folder(entry):
                         todo.append(Path(entry.path))
         except OSError as error:
             raise ValueError(message(f"the folder {shown(str(folder))}", "be readable", error.strerror)) from error
-    return False
+        if kind := _of_most(names):
+            return kind
+    return None

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from vicreg._checks import message, require, shown
+from vicreg.data.arrays import axes_of, shapes_in
 from vicreg.data.image import FOLDER
-from vicreg.data.image_array import shapes_in
-from vicreg.data.image_table import parts_of
+from vicreg.data.parts import parts_of
 from vicreg.data.signal_array import holds_signals, read_signal_array
 from vicreg.data.signal_decode import SOUNDS
 from vicreg.data.signal_folder import SoundFolder, is_sound
@@ -29,6 +29,7 @@ def read_signals(
     id: str | None = None,  # as the command line calls it
     time: str | None = None,
     values: Sequence[str] = (),
+    sound: bool | None = None,
 ) -> SignalSource:
     """Open a collection of sounds or other signals; recordings are not decoded yet.
 
@@ -44,6 +45,7 @@ def read_signals(
         id: The column of a long table that tells its signals apart.
         time: The column of a long table that orders them.
         values: The columns of a long table with the channels; none for all other numbers.
+        sound: Whether arrays and lists are sounds, as :class:`GivenSignals` has it.
 
     Returns:
         The source.
@@ -74,12 +76,12 @@ def read_signals(
     _left_out("signals without an id and a time", values=list(values) or None)
     if path.is_file() and suffix in (".npz", ".npy"):
         _left_out("an array file", channels=channels)
-        return read_signal_array(path, labels, column, rate)
+        return read_signal_array(path, labels, column, rate, sound)
     if (path.is_file() and suffix == ".parquet") or (path.is_dir() and any(path.glob("*.parquet"))):
         first = parts_of(path)[0]
         if not sound_columns(first) and (list_columns(first) or (column and channels is None)):
             _left_out("lists of numbers", channels=channels)
-            return read_signal_lists(path, labels, column, rate)
+            return read_signal_lists(path, labels, column, rate, sound)
         return SoundTable(path, labels, column, _whole(rate), channels or 1)
     rule = f"be a folder or end in .parquet, .npz, .npy or one of {', '.join(SOUNDS)}"
     require(path.is_dir() or is_sound(path.name), f"the file {shown(str(path))}", rule, shown(suffix))
@@ -93,7 +95,7 @@ def is_signals(path: str | Path) -> bool:
     """Whether a file, or the Parquet parts in a folder, are signals; a folder of recordings is found by its names.
 
     A ``.parquet`` is if a column's first cells are recordings or long lists of numbers, a ``.npz`` by its arrays'
-    shapes, and any other file by its name (a ``.npy`` is a table).
+    shapes, a ``.npy`` if it has three axes (with two it may as well be a table), and any other file by its name.
 
     Raises:
         ValueError: The file is damaged.
@@ -109,7 +111,28 @@ def is_signals(path: str | Path) -> bool:
         return bool(sound_columns(first) or list_columns(first))
     if suffix == ".npz" and path.is_file():
         return holds_signals(shapes_in(path))
+    if suffix == ".npy" and path.is_file():
+        return axes_of(path) == 3
     return is_sound(path.name)
+
+
+def are_recordings(path: str | Path) -> bool:
+    """Whether signals are encoded as sound, so that they can come at any rate.
+
+    Args:
+        path: As :func:`read_signals` takes it.
+
+    Raises:
+        ValueError: The file is damaged.
+
+    Example:
+        >>> are_recordings("Dog.wav"), are_recordings("dogs.npz")
+        (True, False)
+    """
+    path = Path(path)
+    if (path.is_dir() and any(path.glob("*.parquet"))) or (path.is_file() and path.suffix.lower() == ".parquet"):
+        return bool(sound_columns(parts_of(path)[0]))
+    return path.is_dir() or is_sound(path.name)
 
 
 def fingerprint_signals(source: SignalSource) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vicreg._checks import listed, message, require, shown
-from vicreg.data.image_array import LABELS, TABLES, Shapes, _file, _shown, shapes_in
+from vicreg._checks import listed, require, shown
+from vicreg.data.arrays import LABELS, TABLES, Shapes, damaged, file_in_words, in_words, shapes_in
 from vicreg.data.signal_given import GivenSignals, cut_up
 
 WAVES = ("x_train", "X_train", "train_x", "x", "X", "data", "wave", "waves", "audio", "signal", "signals", "series")
@@ -59,18 +59,38 @@ def read_signal_array(
     if beside is not None:
         right = beside in shapes and shapes[beside][0] == (count,) and shapes[beside][1].kind in "biuUS"
         rule = f"hold a class for each of {count} signals in {shown(beside)}"
-        require(right, _file(path), rule, _shown(shapes))
-    told = next((name for name in RATES if shapes.get(name, (None,))[0] == () and shapes[name][1].kind in "iuf"), None)
+        require(right, file_in_words(path), rule, in_words(shapes))
     try:
         with np.load(path, allow_pickle=False) as archive:
             array = archive[key]
             places = archive[offset] if offset else None
             classes = None if beside is None else archive[beside]
-            rate = float(archive[told]) if rate is None and told else rate
     except Exception as error:  # as varied as what damages a file
-        raise _damaged(path, error) from error
-    signals = array if places is None else cut_up(array, places, f"{shown(offset)} of {_file(path)}")
-    return GivenSignals(signals, classes, rate, sound=sound)
+        raise damaged(path, error) from error
+    signals = array if places is None else cut_up(array, places, f"{shown(offset)} of {file_in_words(path)}")
+    return GivenSignals(signals, classes, rate_in(path) if rate is None else rate, sound=sound)
+
+
+def rate_in(path: str | Path) -> float | None:
+    """Samples a second that a file says its arrays have; None where it is no ``.npz``, or says nothing.
+
+    Raises:
+        ValueError: The file is damaged.
+
+    Example:
+        >>> rate_in("steps.npy") is None
+        True
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".npz" or not path.is_file():
+        return None
+    shapes = shapes_in(path)
+    told = next((name for name in RATES if shapes.get(name, (None,))[0] == () and shapes[name][1].kind in "iuf"), None)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return float(archive[told]) if told else None
+    except Exception as error:  # as varied as what damages a file
+        raise damaged(path, error) from error
 
 
 def holds_signals(shapes: Shapes) -> bool:
@@ -99,9 +119,9 @@ def _of_one_array(
         with path.open("rb") as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
     except Exception as error:  # as varied as what damages a file
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     rule = "hold numbers of shape (n, time) or (n, channels, time)"
-    require(_fits(array.shape, array.dtype), _file(path), rule, f"{array.shape} {array.dtype}")
+    require(_fits(array.shape, array.dtype), file_in_words(path), rule, f"{array.shape} {array.dtype}")
     return GivenSignals(array, rate=rate, sound=sound)
 
 
@@ -127,12 +147,12 @@ def _chosen(path: Path, shapes: Shapes, column: str | None) -> tuple[str, str | 
     fitting = ragged or [key for key, one in shapes.items() if _fits(*one)]
     rule = "hold signals as numbers of shape (n, time) or (n, channels, time), or with an array 'offset'"
     if column is not None:
-        require(column in fitting, _file(path), f"{rule} in {shown(column)}", _shown(shapes))
+        require(column in fitting, file_in_words(path), f"{rule} in {shown(column)}", in_words(shapes))
         return column, _offset_of(column, shapes)
-    require(len(fitting) > 0, _file(path), rule, _shown(shapes))
+    require(len(fitting) > 0, file_in_words(path), rule, in_words(shapes))
     chosen = fitting if len(fitting) == 1 else [key for key in WAVES if key in fitting][:1]
     fix = f"Call the one that is meant {shown(WAVES[0])}."
-    require(len(chosen) > 0, _file(path), "hold one array of signals", listed(fitting), fix)
+    require(len(chosen) > 0, file_in_words(path), "hold one array of signals", listed(fitting), fix)
     return chosen[0], _offset_of(chosen[0], shapes)
 
 
@@ -141,9 +161,3 @@ def _beside(key: str, shapes: Shapes, count: int) -> str | None:
     paired = [key.replace(*pair) for pair in (("x", "y"), ("X", "y"), ("X", "Y")) if pair[0] in key]
     named = [name for name in (*paired, *LABELS) if shapes.get(name, (None,))[0] == (count,)]
     return next((name for name in named if shapes[name][1].kind in "biuUS"), None)
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    fix = "Is it complete, and is it what its suffix says?"
-    said = shown(str(error).strip().split("\n", 1)[0] or type(error).__name__)
-    return ValueError(message(_file(path), f"be a readable {path.suffix.lower()} file", said, fix))

@@ -98,7 +98,7 @@ def open_sound(file: str | bytes, name: str, rate: int | None = None, channels: 
             found = _resampled(sound, name, (begin, end), (frames, rate or 0), wanted)
         return np.ascontiguousarray(found.T)
 
-    return OpenedSignal(name, wanted, length, decode)
+    return OpenedSignal(name, wanted, length, decode, known)
 
 
 def sound_rate(file: str | bytes, name: str) -> int:
@@ -157,7 +157,21 @@ def _opened(file: str | bytes, name: str) -> Any:
         got = "an empty file" if not start else f"bytes that begin {shown(start[:8])}"
         raise CorruptSignal(name, got, f"be one of {', '.join(SIGNATURES)}")
     with _decoding(name):
-        return soundfile.SoundFile(BytesIO(file) if isinstance(file, bytes) else os.fsencode(file))
+        return soundfile.SoundFile(_Content(file) if isinstance(file, bytes) else os.fsencode(file))
+
+
+class _Content(BytesIO):
+    """A file in memory that stays where it is when it is sent to before its beginning, as files on a disk do.
+
+    Damaged recordings send it there, from within libsndfile, where an exception could only be printed.
+    """
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a place, if there is such a place."""
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
 
 
 def _first_bytes(path: str) -> bytes:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
-import numpy as np
-
-from vicreg._checks import check_integer, message, require, shown
-from vicreg.data.image_folder import STATTED, _folder, _labels, _listed, is_folder
-from vicreg.data.image_subset import spread
+from vicreg._checks import check_integer, require
+from vicreg.data.sampled import spread
 from vicreg.data.signal_decode import SOUNDS, open_sound, sound_rate
 from vicreg.data.signal_source import CorruptSignal, OpenedSignal, SignalSource
+from vicreg.data.tree import Tree
 
 
 class SoundFolder(SignalSource):
@@ -35,6 +33,7 @@ class SoundFolder(SignalSource):
 
     Example:
         >>> import tempfile
+        >>> import numpy as np
         >>> import soundfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for name, rate in (("cat/1.wav", 8000), ("cat/2.flac", 8000), ("dog/1.wav", 16000)):
@@ -50,36 +49,59 @@ class SoundFolder(SignalSource):
     rate: int
 
     def __init__(self, folder: str | Path, rate: int | None = None, channels: int = 1) -> None:
-        path = Path(folder)
-        require(path.exists(), _folder(path), "exist", "no such folder", error=FileNotFoundError)
-        self.names: list[str] = sorted(_found(path)) if path.is_dir() else [path.name]
-        self._root = str(path if path.is_dir() else path.parent)
-        self.labels = _labels(self.names)
-        parents: dict[str, int] = {}
-        of = [parents.setdefault(name.rpartition("/")[0], len(parents)) for name in self.names]
-        self.groups = np.asarray(of, dtype=np.int64)
+        self._tree = Tree(folder, is_sound, "recordings", SOUNDS)
+        self.names = self._tree.names
+        self.labels = self._tree.labels
+        self.groups = self._tree.groups
         self.channels = check_integer("channels", channels, 1)
-        some = ((self._path(self.names[row]), self.names[row]) for row in spread(len(self)))
-        self.rate = common_rate(some) if rate is None else check_integer("rate", rate, 1)
+        some = ((self._tree.path(row), self.names[row]) for row in spread(len(self)))
+        self.rates = rates_of(some) if rate is None else {}
+        self.rate = common_rate(self.rates) if rate is None else check_integer("rate", rate, 1)
 
     def opened(self, index: int) -> OpenedSignal:
         """One recording, its header read."""
-        return open_sound(self._path(self.names[index]), self.names[index], self.rate, self.channels)
+        return open_sound(self._tree.path(index), self.names[index], self.rate, self.channels)
 
     def evidence(self) -> Iterator[bytes]:
         """All names, and the sizes of some files."""
-        yield from (name.encode("utf-8", "surrogateescape") + b"\0" for name in self.names)
-        for name in self.names[:: -(-len(self.names) // STATTED)]:
-            path = self._path(name)
-            size = os.stat(path).st_size if os.path.exists(path) else -1  # noqa: PTH110, PTH116  # a Path is slower
-            yield size.to_bytes(8, "little", signed=True)
-
-    def _path(self, name: str) -> str:
-        return f"{self._root}{os.sep}{name}"
+        return self._tree.evidence()
 
 
-def common_rate(some: Iterator[tuple[str | bytes, str]]) -> int:
-    """The rate that most of some recordings have; of several as frequent ones the highest.
+class SoundFiles(SignalSource):
+    """Recordings given by their paths.
+
+    Args:
+        paths: Of the files.
+        rate: Samples a second that all are resampled to; None for that which most of some have.
+        channels: That all shall have, as :class:`SoundFolder` has it.
+
+    Raises:
+        ValueError: There are none, or none of those looked at can be read.
+    """
+
+    sound = True
+    rate: int
+
+    def __init__(self, paths: Iterable[str | os.PathLike[str]], rate: int | None = None, channels: int = 1) -> None:
+        self.names = [os.fspath(path) for path in paths]
+        require(len(self.names) > 0, "the recordings", "be at least one", "none")
+        self.channels = check_integer("channels", channels, 1)
+        self.rates = rates_of((self.names[row],) * 2 for row in spread(len(self))) if rate is None else {}
+        self.rate = common_rate(self.rates) if rate is None else check_integer("rate", rate, 1)
+
+    def opened(self, index: int) -> OpenedSignal:
+        """One recording, its header read."""
+        return open_sound(self.names[index], self.names[index], self.rate, self.channels)
+
+    def evidence(self) -> Iterator[bytes]:
+        """All names, and the sizes of the files."""
+        for name in self.names:
+            yield name.encode("utf-8", "surrogateescape") + b"\0"
+            yield Path(name).stat().st_size.to_bytes(8, "little")
+
+
+def rates_of(some: Iterator[tuple[str | bytes, str]]) -> Counter[int]:
+    """How many of some recordings have which rate.
 
     Args:
         some: Path or bytes of each, and its name.
@@ -96,6 +118,16 @@ def common_rate(some: Iterator[tuple[str | bytes, str]]) -> int:
             first = first or error
     if first is not None and not rates:
         raise first
+    return rates
+
+
+def common_rate(rates: Mapping[int, int]) -> int:
+    """The rate that most have; of several as frequent ones the highest.
+
+    Example:
+        >>> common_rate({8000: 2, 16000: 2, 44100: 1})
+        16000
+    """
     return max(rates, key=lambda rate: (rates[rate], rate))
 
 
@@ -107,34 +139,3 @@ def is_sound(name: str) -> bool:
         (True, False, False)
     """
     return name.lower().endswith(SOUNDS) and not name.startswith(".")
-
-
-def _found(root: Path) -> list[str]:
-    """Paths of all recordings below a folder, with slashes."""
-    names: list[str] = []
-    others: Counter[str] = Counter()
-    entered: set[tuple[int, int]] = set()
-    todo = [""]
-    while todo:
-        prefix = todo.pop()
-        status = (root / prefix).stat()
-        # On some file systems all numbers are 0.
-        if status.st_ino and (status.st_dev, status.st_ino) in entered:
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        below = []
-        for entry in _listed(root / prefix):
-            if entry.name.startswith("."):
-                continue
-            if is_folder(entry):
-                below.append(f"{prefix}{entry.name}/")
-            elif is_sound(entry.name) and (entry.is_symlink() or entry.is_file()):
-                names.append(prefix + entry.name)
-            else:
-                others[PurePosixPath(entry.name).suffix.lower()] += 1
-        todo += sorted(below, reverse=True)
-    if not names:
-        kinds = ", ".join(f"{count} {shown(suffix)}" for suffix, count in others.most_common(5))
-        got = f"{others.total()} other files ({kinds})" if others else "no files at all"
-        raise ValueError(message(_folder(root), f"hold recordings ({', '.join(SOUNDS)})", got))
-    return names

@@ -92,7 +92,9 @@ def signals_of_long_table(
     begin = np.append(np.flatnonzero(np.append(True, codes[1:] != codes[:-1])), len(codes))
     items = [flat[:, a:b] for a, b in zip(begin[:-1].tolist(), begin[1:].tolist(), strict=True)]
     classes = None if labels is None else _classes(frame, labels, codes, names, order)
-    return GivenSignals(items, classes, float(f"{1 / usual:.9g}"), names, sound=False, faults=faults)
+    source = GivenSignals(items, classes, float(f"{1 / usual:.9g}"), names, sound=False, faults=faults)
+    source.columns = tuple(chosen)
+    return source
 
 
 def _steps(
@@ -115,7 +117,9 @@ def _steps(
 
 
 def _column(frame: Frame, name: str) -> pa.Array:
-    return pa.chunked_array(cells.as_arrow(frame.column(name))).combine_chunks()
+    """A column, NaN as null."""
+    column = pa.chunked_array(cells.as_arrow(frame.column(name))).combine_chunks()
+    return pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column
 
 
 def _plain(frame: Frame, name: str, what: str) -> pa.Array:
@@ -126,7 +130,7 @@ def _plain(frame: Frame, name: str, what: str) -> pa.Array:
 
 
 def _is_numeric(frame: Frame, name: str) -> bool:
-    return cells.family(frame.column(name), shown(name)) in ("number", "boolean", "empty")
+    return cells.family(frame.column(name), shown(name)) in ("number", "boolean")
 
 
 def _ids(frame: Frame, name: str) -> tuple[NDArray[np.int64], list[str]]:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vicreg._checks import message
-from vicreg.data.corrupt import Corrupt, CorruptImage
+from vicreg.data.corrupt import CorruptImage
 
 Signal = NDArray[np.float32]
 """A signal, (channels, time)."""
 
 SHORTEST = 2
 """A signal has so many samples at least."""
-
-T = TypeVar("T")
 
 
 class CorruptSignal(CorruptImage):
@@ -50,12 +48,14 @@ class OpenedSignal:
         channels: Number of channels.
         length: Number of samples of each.
         decode: From where to where, within its length, to (channels, time) float32 that nobody else holds.
+        own: Channels in its file, where it has one; all are mixed to one, or one is repeated.
     """
 
     name: str
     channels: int
     length: int
     decode: Callable[[int, int], Signal]
+    own: int | None = None
 
     def part(self, start: int, length: int) -> Signal:
         """So many samples from a place on; those before its beginning and after its end are left out.
@@ -88,21 +88,28 @@ class SignalSource(ABC):
     """Signals with random access.
 
     Attributes:
+        what: The noun.
         names: What each is called: its path below the folder, its id, or the number of its row.
         labels: The class of each, as text or whole numbers; None where there are none. Where only some have one, an
             array of objects in which None stands for the others. To judge by, never to learn from.
         groups: The folder of each, numbered (int64); None where there are no folders.
         rate: Samples a second, the same for all; None where nobody knows.
+        rates: How many have which rate of their own, among those looked at to choose the common one; empty where the
+            rate was given.
         channels: Of each signal.
         sound: Whether these are sounds, whose full scale is -1 to 1; other signals have units of their own.
+        columns: The columns of a long table that its channels are; empty for all else.
     """
 
+    what = "signals"
     names: Sequence[str]
     labels: NDArray[Any] | None = None
     groups: NDArray[np.int64] | None = None
     rate: float | None = None
+    rates: Mapping[int, int] = MappingProxyType({})
     channels: int = 1
     sound: bool = False
+    columns: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -150,37 +157,3 @@ class SignalSource(ABC):
             CorruptSignal: It cannot be read.
         """
         return self.opened(index).part(start, length)
-
-
-def readable_signal(
-    source: SignalSource, index: int, work: Callable[[OpenedSignal], T], ledger: Corrupt
-) -> tuple[int, T]:
-    """Work on a signal; on the next one that can be read, in the source's order, if it cannot.
-
-    Which one that is depends on the signals alone, so that a run that goes on after an interruption sees what it
-    would have seen.
-
-    Args:
-        source: The signals.
-        index: Which of them.
-        work: What to do. May raise CorruptSignal.
-        ledger: Counts those that cannot be read.
-
-    Returns:
-        The index of the signal worked on, and what came of it.
-
-    Raises:
-        ValueError: Too many are corrupt for the ledger, or all of them.
-    """
-    for step in range(len(source)):
-        at = (index + step) % len(source)
-        if source.names[at] in ledger:
-            continue
-        try:
-            result = work(source.opened(at))
-        except CorruptImage as error:
-            ledger.add(error)
-        else:
-            ledger.good()
-            return at, result
-    raise ValueError(message("signals", "be readable, one at least", "none that is"))

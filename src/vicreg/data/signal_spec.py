@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vicreg._checks import message, require, shown
+from vicreg._checks import listed, message, require, shown
 from vicreg.data.corrupt import CorruptImage
-from vicreg.data.image_subset import spread
+from vicreg.data.sampled import spread
+from vicreg.data.signal import are_recordings
+from vicreg.data.signal_array import rate_in
 from vicreg.data.signal_source import SignalSource
 
 PIECE = 2**16
@@ -28,6 +31,7 @@ class SignalSpec:
         sound: Whether they are sounds, which keep their scale (full scale is -1 to 1): mean 0, deviation 1.
         mean: Of each channel.
         std: Of each channel, above 0: 1 for a constant one.
+        columns: The columns that the channels were in a long table.
 
     Example:
         >>> spec = SignalSpec(1, 100.0, False, (0.5,), (2.0,))
@@ -40,6 +44,7 @@ class SignalSpec:
     sound: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         right = self.channels >= 1 and len(self.mean) == len(self.std) == self.channels
@@ -55,6 +60,7 @@ class SignalSpec:
             "sound": self.sound,
             "mean": list(self.mean),
             "std": list(self.std),
+            "columns": list(self.columns),
         }
 
     @classmethod
@@ -73,6 +79,7 @@ class SignalSpec:
                 bool(known.pop("sound")),
                 tuple(map(float, known.pop("mean"))),
                 tuple(map(float, known.pop("std"))),
+                tuple(map(str, known.pop("columns"))),
             )
         except (TypeError, ValueError, KeyError, OverflowError) as error:
             what, rule = "the specification of signals", "be one that to_json writes"
@@ -84,13 +91,43 @@ class SignalSpec:
         """Whether signals are like those of the fit.
 
         Raises:
-            ValueError: They have other channels or, where both are known, another rate.
+            ValueError: They have other channels or the same in another order, are scaled as sounds and those of the fit
+                are not, or the other way round; or, where both are known, they have another rate.
         """
         require(source.channels == self.channels, "signals", f"have {self.channels} channels", source.channels)
+        permuted = source.columns != self.columns and sorted(source.columns) == sorted(self.columns)
+        rule = f"have the channels {listed(self.columns)} in this order"
+        require(not permuted, "signals", rule, listed(source.columns), "Name them by values.")
         if self.rate is not None and source.rate is not None:
             same = math.isclose(source.rate, self.rate, rel_tol=1e-3)
             fix = "Read them at that rate, or resample them."
             require(same, "signals", f"have {self.rate:g} samples a second", f"{source.rate:g}", fix)
+        kinds = {True: "sounds", False: "series that are no sounds"}
+        rule, fix = f"be {kinds[self.sound]}, as those of the fit", "Sounds are known by their files, or their rate."
+        require(source.sound == self.sound, "signals", rule, kinds[source.sound], fix)
+
+    def how_to_read(self, path: str | Path) -> dict[str, Any]:
+        """What to give to :func:`vicreg.data.read_signals`, for signals like those of the fit.
+
+        Recordings are resampled and mixed; arrays and lists are scaled as those of the fit, and have their rate unless
+        they say another.
+
+        Args:
+            path: Of the signals; no long table.
+
+        Raises:
+            ValueError: The file is damaged.
+
+        Example:
+            >>> spec = SignalSpec(1, 8000.0, True, (0.0,), (1.0,))
+            >>> spec.how_to_read("dog.wav")
+            {'rate': 8000, 'channels': 1}
+            >>> spec.how_to_read("dogs.npy")
+            {'rate': 8000.0, 'sound': True}
+        """
+        if are_recordings(path):
+            return {"rate": None if self.rate is None else round(self.rate), "channels": self.channels}
+        return {"rate": rate_in(path) or self.rate, "sound": self.sound}
 
 
 def fit_signal_spec(source: SignalSource, rows: Sequence[int] | None = None) -> SignalSpec:
@@ -106,11 +143,11 @@ def fit_signal_spec(source: SignalSource, rows: Sequence[int] | None = None) -> 
     Example:
         >>> from vicreg.data.signal_given import GivenSignals
         >>> fit_signal_spec(GivenSignals(np.array([[[1.0, 3.0], [5.0, 5.0]]])))
-        SignalSpec(channels=2, rate=None, sound=False, mean=(2.0, 5.0), std=(1.0, 1.0))
+        SignalSpec(channels=2, rate=None, sound=False, mean=(2.0, 5.0), std=(1.0, 1.0), columns=())
     """
     zeros, ones = (0.0,) * source.channels, (1.0,) * source.channels
     if source.sound:
-        return SignalSpec(source.channels, source.rate, True, zeros, ones)
+        return SignalSpec(source.channels, source.rate, True, zeros, ones, source.columns)
     count, total, squares = 0, np.zeros(source.channels), np.zeros(source.channels)
     chosen = range(len(source)) if rows is None else rows
     pieces, failure = [], None
@@ -130,4 +167,4 @@ def fit_signal_spec(source: SignalSource, rows: Sequence[int] | None = None) -> 
     # A constant channel's deviation is what rounding left of it.
     std[std <= 1e-7 * np.abs(mean)] = 1.0
     std[std == 0] = 1.0
-    return SignalSpec(source.channels, source.rate, False, tuple(mean.tolist()), tuple(std.tolist()))
+    return SignalSpec(source.channels, source.rate, False, tuple(mean.tolist()), tuple(std.tolist()), source.columns)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vicreg.data.corrupt import Corrupt, CorruptImage
-from vicreg.data.image_subset import spread
+from vicreg.data.sampled import spread
 from vicreg.data.signal_source import OpenedSignal, Signal, SignalSource
 
 
@@ -28,7 +29,8 @@ class SignalSubset(SignalSource):
         self.names = [source.names[row] for row in rows]
         self.labels = None if source.labels is None else source.labels[rows]
         self.groups = None if source.groups is None else source.groups[rows]
-        self.rate, self.channels, self.sound = source.rate, source.channels, source.sound
+        self.rate, self.channels, self.sound, self.rates = source.rate, source.channels, source.sound, source.rates
+        self.columns = source.columns
 
     def opened(self, index: int) -> OpenedSignal:
         """One signal, its header read."""
@@ -97,6 +99,29 @@ def gathered(source: SignalSource, most_bytes: int, ledger: Corrupt, workers: in
         array[place, :, : lengths[place]] = found[row]
         found[row] = None  # so that memory holds most signals once
     return Gathered(array, lengths, np.asarray(rows, np.int64))
+
+
+def some_signals(source: SignalSource) -> Iterator[OpenedSignal]:
+    """Some signals that are spread over the source; those that cannot be read are left out."""
+    for row in spread(len(source)):
+        with suppress(CorruptImage):
+            yield source.opened(row)
+
+
+def length_at(source: SignalSource, share: float) -> int:
+    """So long is the given share of some signals that are spread over the source, at most.
+
+    Args:
+        source: The signals.
+        share: 0.5 for the median length, 1 for the longest.
+
+    Raises:
+        CorruptSignal: None of them can be read.
+    """
+    lengths = sorted(length for row in spread(len(source)) if (length := _length(source, row)))
+    if not lengths:
+        source.length(0)  # says what is wrong with it
+    return lengths[round(share * (len(lengths) - 1))]
 
 
 def _length(source: SignalSource, row: int) -> int:

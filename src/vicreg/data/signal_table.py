@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +13,27 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from vicreg._checks import check_integer, listed, message, require, shown
-from vicreg.data.image_subset import spread
-from vicreg.data.image_table import (
-    HASHED,
-    LOOKED_AT,
-    _column,
-    _damaged,
-    _field,
-    _file,
-    _labels,
-    _path,
-    _schema,
+from vicreg.data.parts import (
+    EncodedColumn,
+    damaged_parquet,
     encoded_columns,
+    first_cells,
+    labels_of,
+    only,
+    parquet_in_words,
     parts_of,
+    schema_of,
 )
+from vicreg.data.sampled import spread
 from vicreg.data.signal_decode import open_sound, sound_format
-from vicreg.data.signal_folder import common_rate
+from vicreg.data.signal_folder import common_rate, rates_of
 from vicreg.data.signal_given import GivenSignals
 from vicreg.data.signal_source import CorruptSignal, OpenedSignal, SignalSource
 
 NAMES = ("audio", "sound", "wav", "wave", "speech", "signal", "series", "recording", "bytes")
 """Which column is meant where several hold signals: the first of these names."""
+
+FORM = "recordings as bytes, or lists of numbers"
 
 SHORTEST_LIST = 32
 """Lists of numbers are taken for signals by themselves if their first ones are so long: an embedding is a list, too,
@@ -45,7 +44,7 @@ class SoundTable(SignalSource):
     """The recordings of a column: encoded, as bytes or as a structure with a field ``bytes``.
 
     Hugging Face has them so. A path beside the bytes is not followed. Where the bytes are kept, see
-    :class:`vicreg.data.image_table.ImageTable`.
+    :class:`vicreg.data.parts.EncodedColumn`.
 
     Args:
         path: The file; or a folder of parts, taken in the order of their names.
@@ -84,35 +83,25 @@ class SoundTable(SignalSource):
         channels: int = 1,
     ) -> None:
         path = Path(path)
-        parts = parts_of(path)
-        known = encoded_columns(_schema(parts[0]))
-        wanted = column or _only(path, sound_columns(parts[0]), _schema(parts[0]))
-        rule = f"hold recordings (bytes, or a structure with a field 'bytes') in {shown(wanted)}"
-        require(wanted in known, _file(path), rule, f"the columns {listed(_schema(parts[0]).names)}")
-        try:
-            self._cells: pa.ChunkedArray = _column(parts, wanted, known[wanted])
-        except (pa.ArrowException, OSError, KeyError) as error:
-            raise _damaged(path, error) from error
-        require(len(self._cells) > 0, _file(path), "hold at least one row", "none")
-        self.labels = None if labels is None else _labels(path, parts, labels)
-        self.names = [str(row) for row in range(len(self._cells))]
+        wanted = column or only(path, sound_columns(parts_of(path)[0]), NAMES, self.what, FORM)
+        self._column = EncodedColumn(path, wanted, "recordings")
+        self.labels = None if labels is None else labels_of(path, labels)
+        self.names = [str(row) for row in range(len(self._column))]
         self.channels = check_integer("channels", channels, 1)
-        some = ((self._cells[row].as_py() or b"", self.names[row]) for row in spread(len(self)))
-        self.rate = common_rate(some) if rate is None else check_integer("rate", rate, 1)
+        some = ((self._column.encoded(row) or b"", self.names[row]) for row in spread(len(self)))
+        self.rates = rates_of(some) if rate is None else {}
+        self.rate = common_rate(self.rates) if rate is None else check_integer("rate", rate, 1)
 
     def opened(self, index: int) -> OpenedSignal:
         """One recording, its header read."""
-        cell = self._cells[index]
-        if not cell.is_valid:
+        encoded = self._column.encoded(index)
+        if encoded is None:
             raise CorruptSignal(self.names[index], "no bytes in its row")
-        return open_sound(cell.as_py(), self.names[index], self.rate, self.channels)
+        return open_sound(encoded, self.names[index], self.rate, self.channels)
 
     def evidence(self) -> Iterator[bytes]:
         """The number of rows, and the bytes of some."""
-        yield str(len(self._cells)).encode()
-        for index in range(0, len(self._cells), -(-len(self._cells) // HASHED)):
-            cell = self._cells[index]
-            yield hashlib.blake2b(cell.as_buffer() if cell.is_valid else b"").digest()
+        return self._column.evidence()
 
 
 def sound_columns(part: Path) -> list[str]:
@@ -121,8 +110,8 @@ def sound_columns(part: Path) -> list[str]:
     Raises:
         ValueError: The file is damaged.
     """
-    known = encoded_columns(_schema(part))
-    return [name for name, inner in known.items() if any(map(_is_recording, _first_cells(part, name, inner)))]
+    known = encoded_columns(schema_of(part))
+    return [name for name, inner in known.items() if any(map(_is_recording, first_cells(part, name, inner)))]
 
 
 def list_columns(part: Path) -> list[str]:
@@ -131,8 +120,8 @@ def list_columns(part: Path) -> list[str]:
     Raises:
         ValueError: The file is damaged.
     """
-    fitting = [field.name for field in _schema(part) if _is_numbers(field.type)]
-    return [name for name in fitting if any(_longest(cell) >= SHORTEST_LIST for cell in _first_cells(part, name, ""))]
+    fitting = [field.name for field in schema_of(part) if _is_numbers(field.type)]
+    return [name for name in fitting if any(_longest(cell) >= SHORTEST_LIST for cell in first_cells(part, name, ""))]
 
 
 def read_signal_lists(
@@ -167,11 +156,11 @@ def read_signal_lists(
     """
     path = Path(path)
     parts = parts_of(path)
-    schema = _schema(parts[0])
-    wanted = column or _only(path, list_columns(parts[0]), schema)
+    schema = schema_of(parts[0])
+    wanted = column or only(path, list_columns(parts[0]), NAMES, "signals", FORM)
     right = wanted in schema.names and _is_numbers(schema.field(wanted).type)
     rule = f"hold lists of numbers in {shown(wanted)}"
-    require(right, _file(path), rule, f"the columns {listed(schema.names)}")
+    require(right, parquet_in_words(path), rule, f"the columns {listed(schema.names)}")
     items: list[NDArray[Any]] = []
     faults: dict[int, tuple[str, str]] = {}
     for part in parts:
@@ -179,38 +168,19 @@ def read_signal_lists(
             with parquet.ParquetFile(part) as file:
                 cells = file.read(columns=[wanted]).column(wanted)
         except (pa.ArrowException, OSError, KeyError) as error:
-            raise _damaged(part, error) from error
+            raise damaged_parquet(part, error) from error
         for chunk in cells.chunks:
             for item, fault in _signals(chunk):
                 if fault:
                     faults[len(items)] = fault
                 items.append(item)
-    require(len(items) > 0, _file(path), "hold at least one row", "none")
+    require(len(items) > 0, parquet_in_words(path), "hold at least one row", "none")
     whole = next((item for index, item in enumerate(items) if index not in faults), None)
     if whole is None:
-        raise ValueError(message(_file(path), rule, "no whole one"))
+        raise ValueError(message(parquet_in_words(path), rule, "no whole one"))
     for index in faults:
         items[index] = whole[..., :0]
-    return GivenSignals(items, None if labels is None else _labels(path, parts, labels), rate, None, sound, faults)
-
-
-def _only(path: Path, columns: Sequence[str], schema: pa.Schema) -> str:
-    rule = "have a column of signals (recordings as bytes, or lists of numbers)"
-    require(len(columns) > 0, _file(path), rule, f"the columns {listed(schema.names)}")
-    chosen = columns if len(columns) == 1 else [name for name in NAMES if name in columns][:1]
-    fix = f"Call the one that is meant {shown(NAMES[0])}."
-    require(len(chosen) > 0, _file(path), "have one column of signals", listed(columns), fix)
-    return chosen[0]
-
-
-def _first_cells(part: Path, name: str, inner: str) -> list[Any]:
-    try:
-        # Through a small buffer, a few pages are read of a row group that may be gigabytes.
-        with parquet.ParquetFile(part, buffer_size=2**16) as file:
-            batch = next(file.iter_batches(batch_size=LOOKED_AT, columns=[_path(name, inner)]), None)
-            return [] if batch is None else list(_field(batch.column(name), inner).to_pylist())
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise _damaged(part, error) from error
+    return GivenSignals(items, None if labels is None else labels_of(path, labels), rate, None, sound, faults)
 
 
 def _is_recording(cell: bytes | None) -> bool:

@@ -19,7 +19,7 @@ from vicreg.data import discover
 from vicreg.data.cells import Cells, Floats
 from vicreg.data.columns import Column
 from vicreg.data.dates import Date
-from vicreg.data.discrete import number_kind
+from vicreg.data.discrete import number_alone, number_kind
 from vicreg.data.frame import Frame
 from vicreg.data.numeric import Boolean, Constant, Features, Number, check_finite, standardise
 from vicreg.data.words import Category, Text, text_kind
@@ -106,6 +106,17 @@ class TableSpec:
             if not isinstance(column, (Number, Boolean, Constant)):
                 out[:, first : first + len(column.feature_names)] = column.features(frame.column_at(index))
         return out
+
+    def numbers_alone(self) -> TableSpec:
+        """The same, but columns of few distinct numbers become those numbers, without their levels.
+
+        Example:
+            >>> from vicreg.data.frame import as_frame
+            >>> spec = fit_spec(as_frame([[float(row % 3)] for row in range(30)]))
+            >>> len(spec.feature_names), spec.numbers_alone().feature_names
+            (4, ('x0',))
+        """
+        return TableSpec(tuple(map(number_alone, self.columns)), self.named)
 
     def in_words(self) -> str:
         """What the columns were taken for, in one line.

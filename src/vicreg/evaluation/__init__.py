@@ -17,6 +17,7 @@ from vicreg.evaluation.resampling import (
     r2_interval,
 )
 from vicreg.evaluation.results import Comparison
+from vicreg.evaluation.retrieval import Retrieval, retrieval
 from vicreg.evaluation.scores import (
     Score,
     cluster_agreement,
@@ -38,6 +39,7 @@ __all__ = [
     "OnlineLinear",
     "PrincipalComponents",
     "ProbeComparison",
+    "Retrieval",
     "Score",
     "accuracy_difference",
     "accuracy_interval",
@@ -60,6 +62,7 @@ __all__ = [
     "r2_interval",
     "readings",
     "readings_in_words",
+    "retrieval",
     "silhouette_by_label",
     "stability",
     "trustworthiness",

@@ -1,5 +1,6 @@
 """Pure functions: tensors in, tensors out, no state."""
 
+from vicreg.functional.canonical import CanonicalAxes, canonical_axes
 from vicreg.functional.fused import Evaluated, Formula, evaluate
 from vicreg.functional.principal import PrincipalAxes, principal_axes
 from vicreg.functional.spectrum import (
@@ -20,11 +21,13 @@ from vicreg.functional.sphere import alignment, uniformity
 from vicreg.functional.terms import covariance, invariance, variance
 
 __all__ = [
+    "CanonicalAxes",
     "Evaluated",
     "Formula",
     "PrincipalAxes",
     "alignment",
     "alpha_req",
+    "canonical_axes",
     "covariance",
     "covariance_spectrum",
     "dead_dimensions",

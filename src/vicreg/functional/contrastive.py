@@ -2,14 +2,65 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, normalize
 
 from vicreg._checks import check_number, require
 from vicreg.distributed import Batch
 from vicreg.functional.collective import full_precision, gathered, summed, whole
 from vicreg.functional.terms import check_embedding, widened
+
+
+class _Fused(torch.autograd.Function):
+    """Of the unit rows of both views, one view below the other, with the gradient formed in one go.
+
+    E = exp((Z Z^T - 1) / temperature) without its diagonal is symmetric, since what is subtracted for range is the same
+    in every row; so with s its rows' sums the gradient of sum_i log s_i is (E o (1/s_i + 1/s_j)) Z / temperature: one
+    product, where a tape would take two, and no other n x n matrix than E.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, temperature: float) -> Tensor:
+        n = len(z)
+        parts = range(0, n, ROWS)
+        kernel = z.new_empty(n, n)
+        sums = z.new_empty(n, 1)
+        highest = z.new_full((1, 1), -1 / temperature)
+        for begin in parts:
+            rows = kernel[begin : begin + ROWS]
+            torch.addmm(highest, z[begin : begin + ROWS], z.mT, alpha=1 / temperature, out=rows).exp_()
+            rows.diagonal(begin).zero_()
+            torch.sum(rows, dim=1, keepdim=True, out=sums[begin : begin + ROWS])
+        others = z.roll(n // 2, dims=0)
+        if ctx.needs_input_grad[0]:
+            gradient = torch.empty_like(z)
+            inverse = 1 / sums
+            for begin in parts:
+                rows = kernel[begin : begin + ROWS]
+                rows.mul_(inverse[begin : begin + ROWS] + inverse.mT)
+                torch.mm(rows, z, out=gradient[begin : begin + ROWS])
+            gradient.sub_(others, alpha=2)
+            ctx.save_for_backward(gradient.mul_(1 / (n * temperature)))
+        positive = torch.linalg.vecdot(z, others).sum()
+        value: Tensor = (sums.log().sum() - positive / temperature) / n + 1 / temperature
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * incoming, None
+
+
+LOWEST_TEMPERATURE = 0.03
+"""From here on exp((cosine - 1) / temperature) is far from what float32 cannot hold, whatever the cosine."""
+
+ROWS = 256
+"""Rows of the n x n matrix that are worked on at one time, so that they stay near the processor."""
 
 
 def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float = 0.1, batch: Batch | None = None) -> Tensor:
@@ -48,6 +99,9 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float = 0.1, batch: Batch | N
     batch = batch or whole(z_a)
     with full_precision(z_a):
         views = [normalize(widened(z), dim=1) for z in (z_a, z_b)]
+        if batch.processes == 1 and temperature >= LOWEST_TEMPERATURE:
+            loss: Tensor = _Fused.apply(torch.cat(views), temperature)  # type: ignore[no-untyped-call]  # torch's
+            return loss
         everyone = torch.cat([gathered(view, batch) for view in views])
         logits = (torch.cat(views) / temperature) @ everyone.mT
         own = torch.arange(batch.own.start, batch.own.stop, device=z_a.device)

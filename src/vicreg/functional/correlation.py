@@ -14,9 +14,9 @@ from torch.autograd.function import once_differentiable
 
 from vicreg._checks import check_number, require
 from vicreg.distributed import Batch
-from vicreg.functional.collective import full_precision, gathered, standardised, summed, whole
-from vicreg.functional.moments import squared_products
-from vicreg.functional.terms import check_embedding
+from vicreg.functional.collective import full_precision, standardised, summed, whole
+from vicreg.functional.moments import squared_products, sum_of_squares
+from vicreg.functional.terms import check_embedding, widened
 
 BATCH_NORM_EPS = 1e-5
 """Barlow Twins standardises by batch norm, whose epsilon this is."""
@@ -85,11 +85,10 @@ def cross_off_diagonal(z_a: Tensor, z_b: Tensor, eps: float = BATCH_NORM_EPS, ba
     with full_precision(z_a):
         a, b = (standardised(z, eps, batch) for z in (z_a, z_b))
         n, d = batch.n, z_a.shape[1]
-        if d <= 2 * n:
-            return _dense(a, b, batch) / n**2
-        products = (_gram(a, batch) * _gram(b, batch)).sum()
-        diagonal = summed((a * b).sum(dim=0), batch)
-        return (summed(products, batch) - diagonal.square().sum()) / n**2
+        squares: Tensor = _CrossSquares.apply(a, b, batch)  # type: ignore[no-untyped-call]  # torch's
+        if d > 2 * n:  # the Gram form has the diagonal in it
+            squares = squares - summed((a * b).sum(dim=0), batch).square().sum()
+        return squares / n**2
 
 
 def correlation(z: Tensor, batch: Batch | None = None) -> Tensor:
@@ -120,23 +119,36 @@ def correlation(z: Tensor, batch: Batch | None = None) -> Tensor:
     _check_flat("z", z)
     batch = batch or whole(z)
     with full_precision(z):
-        x = standardised(z, TINY, batch)
-        n, d = batch.n, z.shape[1]
-        squares: Tensor = _Squares.apply(x, batch)  # type: ignore[no-untyped-call]  # torch's
-        if d > n:  # the Gram form has the diagonal in it
-            squares = squares - summed(x.square().sum(dim=0), batch).square().sum()
-        return squares / (n * d) ** 2
+        squares: Tensor = _Squares.apply(widened(z), batch)  # type: ignore[no-untyped-call]  # torch's
+        return squares / (batch.n * z.shape[1]) ** 2
 
 
 class _Squares(torch.autograd.Function):
-    """Of X^T X, as VICReg's covariance term has them: half a product for the value, and one for the gradient."""
+    """Of X^T X less its diagonal, with X the standardised columns: the gradient is formed with the value.
+
+    With s the columns' root mean squares, G the gradient by X, and diag(X^T X) = v, which is n but for columns without
+    variance: by the column of z it is (G - X mean(G o X)) / s, since the columns of G have no mean as X has none. The
+    products are as in VICReg's covariance term: half a one for the value, and one for the gradient.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, batch: Batch) -> Tensor:
+    def forward(ctx: Any, z: Tensor, batch: Batch) -> Tensor:
+        x = z - batch.mean(z)
+        x.sub_(batch.mean(x))
+        scale = (batch.sum_((x * x).sum(dim=0)) / batch.n + TINY).rsqrt_()
+        x.mul_(scale)
         gradient = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
-        ctx.save_for_backward(gradient)
         along = None if gradient is None else gradient[None]
-        return squared_products(x[None], along, 4 * batch.lift("mean"), "highest", batch)
+        value = squared_products(x[None], along, 4.0, "highest", batch)
+        if x.shape[1] > batch.n:  # the Gram form has the diagonal in it
+            diagonal = batch.sum_((x * x).sum(dim=0))
+            value = value - diagonal.square().sum()
+            if gradient is not None:
+                gradient.addcmul_(x, diagonal, value=-4)
+        if gradient is not None:
+            shares = batch.sum_((gradient * x).sum(dim=0)) / batch.n
+            ctx.save_for_backward(gradient.addcmul_(x, shares, value=-1).mul_(scale * batch.lift("mean")))
+        return value
 
     @staticmethod
     @once_differentiable
@@ -144,14 +156,32 @@ class _Squares(torch.autograd.Function):
         return ctx.saved_tensors[0] * incoming, None
 
 
-def _dense(a: Tensor, b: Tensor, batch: Batch) -> Tensor:
-    """Sum of squares of the off-diagonal entries of A^T B: a diagonal that is zeroed costs no digits."""
-    return summed(a.mT @ b, batch).fill_diagonal_(0).square().sum()
+class _CrossSquares(torch.autograd.Function):
+    """Of A^T B less its diagonal, or in the Gram form of all of it; the gradient is formed with the value.
 
+    The Gram matrices are symmetric, so that each gradient takes one product, where a tape would take two.
+    """
 
-def _gram(a: Tensor, batch: Batch) -> Tensor:
-    """This process's rows of A A^T."""
-    return a @ gathered(a, batch).mT
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, batch: Batch) -> Tensor:
+        if a.shape[1] <= 2 * batch.n:
+            products = batch.sum_(a.mT @ b).fill_diagonal_(0)  # a diagonal that is zeroed costs no digits
+            value, parts = sum_of_squares(products), (b @ products.mT, a @ products)
+        else:
+            every_a, every_b = (batch.gathered(one[None])[0] for one in (a, b))
+            gram_a, gram_b = a @ every_a.mT, b @ every_b.mT  # this process's rows
+            value = batch.sum_(torch.linalg.vecdot(gram_a, gram_b).sum())
+            parts = (gram_b @ every_a, gram_a @ every_b)
+        ctx.save_for_backward(*parts)
+        ctx.factor = 2 * batch.lift("mean")
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, Tensor, None]:
+        a, b = ctx.saved_tensors
+        scale = incoming * ctx.factor
+        return a * scale, b * scale, None
 
 
 def _check_pair(z_a: Tensor, z_b: Tensor, eps: float) -> None:

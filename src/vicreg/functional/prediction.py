@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 from vicreg._checks import check_integer, require
 from vicreg.distributed import Batch
 from vicreg.functional.collective import summed, whole
+from vicreg.functional.fused import Formula, evaluate
 from vicreg.functional.terms import check_embedding, widened
 
 
@@ -71,12 +72,15 @@ def deviation(views: Sequence[Tensor], n_large: int | None = None, batch: Batch 
         ValueError: Shapes differ or are not (n, d), or ``n_large`` is out of its range.
 
     Example:
-        >>> deviation((torch.zeros(3, 2), torch.ones(3, 2))).item()
+        >>> round(deviation((torch.zeros(3, 2), torch.ones(3, 2))).item(), 6)
         0.25
     """
     _check_alike("the views", views)
     large = check_integer("n_large", n_large or len(views), 1, len(views))
     batch = batch or whole(views[0])
+    if large == len(views) > 1:  # then it is the mean over the pairs of views, which has a closed form
+        formula = Formula(invariance=(large - 1) / (2 * large))
+        return evaluate(formula, views, batch=batch, lift=batch.lift("mean")).total
     wide = torch.stack([widened(view) for view in views])
     squares = (wide - wide[:large].mean(dim=0)).square().sum()
     return summed(squares, batch) / (batch.n * len(views) * wide.shape[-1])

@@ -7,6 +7,7 @@ batch (:func:`directions`), the same ones on every process.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Generator, Tensor
@@ -87,7 +88,7 @@ def epps_pulley(z: Tensor, along: Tensor, knots: int = 17, limit: float = 3.0, b
     check_number("limit", limit, 0, open_low=True)
     batch = batch or whole(z)
     with full_precision(z):
-        return gaussian_gap(widened(z) @ along, knots, limit, batch)
+        return gaussian_gap(along.mT @ widened(z).mT, knots, limit, batch)
 
 
 def scale(z: Tensor, batch: Batch | None = None) -> Tensor:
@@ -145,8 +146,9 @@ def shape(z: Tensor, along: Tensor, batch: Batch | None = None) -> Tensor:
         begin, end = (slices * index // batch.processes for index in (batch.rank, batch.rank + 1))
         projected = along[:, begin:end].mT @ x.mT  # a direction's are side by side: faster to sort
         levels = torch.arange(1, batch.n + 1, device=x.device, dtype=x.dtype) / (batch.n + 1)
-        gaps = projected.sort(dim=1).values - torch.special.ndtri(levels)
-        return summed(gaps.square().sum(), batch) / (batch.n * slices)
+        quantiles = torch.special.ndtri(levels).expand_as(projected)
+        wanted = torch.empty_like(projected).scatter_(1, _order(projected.detach()), quantiles)
+        return summed((projected - wanted).square().sum(), batch) / (batch.n * slices)
 
 
 def centre(z: Tensor, batch: Batch | None = None) -> Tensor:
@@ -169,6 +171,13 @@ def centre(z: Tensor, batch: Batch | None = None) -> Tensor:
     _check(z)
     batch = batch or whole(z)
     return (summed(widened(z).sum(dim=0), batch) / batch.n).square().mean()
+
+
+def _order(rows: Tensor) -> Tensor:
+    """What sorts each row. NumPy does it many times faster on a CPU that has vector instructions for it."""
+    if rows.device.type == "cpu":
+        return torch.from_numpy(np.argsort(rows.numpy(), axis=1))
+    return rows.argsort(dim=1)
 
 
 def _deviations(x: Tensor, batch: Batch) -> Tensor:

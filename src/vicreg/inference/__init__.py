@@ -1,7 +1,20 @@
 """Trained encoders with their preprocessing, ready for new data."""
 
-from vicreg.inference.image import ImageEmbedder, crops_of_all, crops_of_each
+from vicreg.inference.crops import crops_of_each
+from vicreg.inference.image import ImageEmbedder, crops_of_all
 from vicreg.inference.loading import load, load_as
+from vicreg.inference.pair import PairEmbedder
+from vicreg.inference.signal import SignalEmbedder, SignalPart
 from vicreg.inference.table import Embedder
 
-__all__ = ["Embedder", "ImageEmbedder", "crops_of_all", "crops_of_each", "load", "load_as"]
+__all__ = [
+    "Embedder",
+    "ImageEmbedder",
+    "PairEmbedder",
+    "SignalEmbedder",
+    "SignalPart",
+    "crops_of_all",
+    "crops_of_each",
+    "load",
+    "load_as",
+]

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vicreg.data import Corrupt, CorruptImage, GivenImages, ImageSource
+from vicreg.data import Corrupt, GivenImages, ImageSource
+from vicreg.inference.crops import crops_of_each
 from vicreg.inference.files import write_encoder
 from vicreg.views import ImageView
-
-PICTURES_AT_ONCE = 64
-"""Pictures embedded together."""
-CHUNKS_AHEAD = 2
-"""So many such chunks are opened while one is embedded."""
-
-K = TypeVar("K")
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,48 +128,3 @@ def crops_of_all(
     pictures = ((row, partial(source.picture, row)) for row in rows.tolist())
     for found, crops in crops_of_each(pictures, crop, ledger, workers):
         yield np.asarray(found), crops
-
-
-def crops_of_each(
-    pictures: Iterable[tuple[K, Callable[[], NDArray[np.uint8]]]],
-    crop: Callable[[NDArray[np.uint8]], Tensor],
-    ledger: Corrupt | None = None,
-    workers: int = 2,
-) -> Iterator[tuple[list[K], Tensor]]:
-    """Crops of pictures of which one does not know how many there are, opened by threads some chunks ahead.
-
-    Args:
-        pictures: What each is called, and what opens it.
-        crop: From a picture to its crop.
-        ledger: Counts those that cannot be read, which are left out; without it one is an error.
-        workers: Threads.
-
-    Yields:
-        What they are called, some at a time, and their crops (b, 3, size, size) uint8.
-    """
-
-    def one(picture: Callable[[], NDArray[np.uint8]]) -> Tensor | None:
-        try:
-            crop_of_it = crop(picture())
-        except CorruptImage as error:
-            if ledger is None:
-                raise
-            ledger.add(error)
-            return None
-        if ledger is not None:
-            ledger.good()
-        return crop_of_it
-
-    every = iter(pictures)
-    chunks = iter(lambda: list(islice(every, PICTURES_AT_ONCE)), [])
-    waiting: deque[list[tuple[K, Future[Tensor | None]]]] = deque()
-    with ThreadPoolExecutor(workers, "vicreg-pictures") as pool:
-        try:
-            for chunk in chain(chunks, [[]] * CHUNKS_AHEAD):
-                waiting.append([(name, pool.submit(one, picture)) for name, picture in chunk])
-                if len(waiting) > CHUNKS_AHEAD:
-                    done = [(name, future.result()) for name, future in waiting.popleft()]
-                    if kept := [(name, found) for name, found in done if found is not None]:
-                        yield [name for name, _ in kept], torch.stack([found for _, found in kept])
-        finally:
-            pool.shutdown(cancel_futures=True)

@@ -6,16 +6,21 @@ from vicreg.networks.initial import drawn, initialise
 from vicreg.networks.joint import Branch, Joint, JointEmbedding
 from vicreg.networks.kinds import ENCODERS
 from vicreg.networks.mlp import TableDecoder, TableEncoder, default_expander, expander, perceptron
-from vicreg.networks.resnet import ResNet
+from vicreg.networks.projected import Projected, projected
+from vicreg.networks.resnet import RESNETS, ResNet
+from vicreg.networks.signal import SIGNAL_ENCODERS, signal_encoder
 from vicreg.networks.vit import ViT
 from vicreg.networks.weights import load_weights
 
 __all__ = [
     "ENCODERS",
     "IMAGE_ENCODERS",
+    "RESNETS",
+    "SIGNAL_ENCODERS",
     "Branch",
     "Joint",
     "JointEmbedding",
+    "Projected",
     "ResNet",
     "TableDecoder",
     "TableEncoder",
@@ -29,4 +34,6 @@ __all__ = [
     "load_weights",
     "output_width",
     "perceptron",
+    "projected",
+    "signal_encoder",
 ]

@@ -18,7 +18,7 @@ class Joint(NamedTuple):
     Attributes:
         h: Representations.
         z: Embeddings.
-        decoded: What the decoder made of the representations.
+        decoded: What the decoder made of the representations; of the branches that have one.
         p: The predictors' outputs.
         target: The averaged branches' embeddings, of the large views.
         maps: Local embeddings, (n, t, d) for t places.
@@ -82,6 +82,7 @@ class JointEmbedding(nn.Module):
         branches: One shared branch, or one per view.
         decoder: Maps a representation back to the sample, for objectives that need it; thrown away after
             pretraining as the expander is.
+        decoders: In its place one for each branch, None where a branch has none.
         predictors: One for each branch, for objectives that need them: from an embedding to another view's.
         averaged: Whether there are target branches: copies of the branches, never trained, which :meth:`follow` them.
         n_large: How many of the views are large; the target branches see these alone. With None all are.
@@ -99,6 +100,7 @@ class JointEmbedding(nn.Module):
         branches: Sequence[Branch],
         decoder: nn.Module | None = None,
         *,
+        decoders: Sequence[nn.Module | None] = (),
         predictors: Sequence[nn.Module] = (),
         averaged: bool = False,
         n_large: int | None = None,
@@ -108,7 +110,14 @@ class JointEmbedding(nn.Module):
         fits = len(predictors) in (0, len(branches))
         require(fits, "predictors", f"be one for each of {len(branches)} branches", len(predictors))
         self.branches = nn.ModuleList(branches)
+        require(
+            len(decoders) in (0, len(branches)),
+            "decoders",
+            f"be one for each of {len(branches)} branches",
+            len(decoders),
+        )
         self.decoder = decoder
+        self.decoders = nn.ModuleDict({str(k): one for k, one in enumerate(decoders) if one is not None})
         self.predictors = nn.ModuleList(predictors) if predictors else None
         self.target = copy.deepcopy(self.branches).requires_grad_(False) if averaged else None
         self.n_large = n_large
@@ -116,7 +125,12 @@ class JointEmbedding(nn.Module):
     @property
     def encoder(self) -> nn.Module:
         """The encoder that is kept: the first branch's."""
-        return self.branches[0].encoder  # type: ignore[return-value]  # ModuleList forgets its element type
+        return self.encoders[0]
+
+    @property
+    def encoders(self) -> list[nn.Module]:
+        """Those of all branches."""
+        return [cast(Branch, branch).encoder for branch in self.branches]
 
     def forward(self, views: Sequence[Tensor]) -> Joint:
         """What the branches and what stands beside them make of every view."""
@@ -130,7 +144,11 @@ class JointEmbedding(nn.Module):
         else:
             every = [branch.with_maps(view) for branch, view in zip(branches, views, strict=True)]
             h, z, maps = zip(*every, strict=True)
-        decoded = None if self.decoder is None else tuple(self.decoder(one) for one in h)
+        decoded: tuple[Tensor, ...] | None = None
+        if self.decoder is not None:
+            decoded = tuple(self.decoder(one) for one in h)
+        elif self.decoders:
+            decoded = tuple(self.decoders[str(k)](one) for k, one in enumerate(h) if str(k) in self.decoders)
         p: tuple[Tensor, ...] | None = None
         if self.predictors is not None:
             predictors = list(self.predictors) * (count if shared else 1)

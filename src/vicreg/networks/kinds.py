@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from vicreg.networks.foreign import TimmEncoder
 from vicreg.networks.mlp import TableEncoder
-from vicreg.networks.resnet import ResNet
-from vicreg.networks.vit import ViT
+from vicreg.networks.projected import BODIES, Body, Projected
 
-ENCODERS: dict[str, type[TableEncoder | ResNet | ViT | TimmEncoder]] = {
+ENCODERS: dict[str, type[TableEncoder | Projected | Body]] = {
     "mlp": TableEncoder,
-    "resnet": ResNet,
-    "vit": ViT,
-    "timm": TimmEncoder,
+    **BODIES,
+    "projected": Projected,
 }
 """By the name in the file; each is made again by its ``settings``."""

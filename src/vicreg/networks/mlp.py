@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from vicreg._checks import check_integer, require
+from vicreg._checks import check_integer, check_number, require
 
 
-def hidden_layers(widths: Sequence[int], norm: bool = True) -> nn.Sequential:
+def hidden_layers(widths: Sequence[int], norm: bool = True, dropout: float = 0.0) -> nn.Sequential:
     """Blocks of linear, batch norm and ReLU: ``widths[0]`` inputs, ``widths[-1]`` outputs.
 
     Args:
         widths: Of the input and of every layer.
         norm: Whether there is batch norm; then the linear layers carry no bias, since it would subtract it again.
+        dropout: Share of each layer's outputs that training leaves out at random.
 
     Example:
         >>> hidden_layers((5, 8, 8))(torch.ones(4, 5)).shape
@@ -26,6 +27,7 @@ def hidden_layers(widths: Sequence[int], norm: bool = True) -> nn.Sequential:
     blocks: list[nn.Module] = []
     for n_in, n_out in pairwise(widths):
         blocks += [nn.Linear(n_in, n_out, bias=not norm), *([nn.BatchNorm1d(n_out)] if norm else []), nn.ReLU()]
+        blocks += [nn.Dropout(dropout)] if dropout else []
     return nn.Sequential(*blocks)
 
 
@@ -83,6 +85,7 @@ class TableEncoder(nn.Module):
         linear_path: Whether there is one.
         norm: Whether the hidden layers have batch norm. Without it, without a linear path and with ``n_components``
             None, one hidden layer is a dense layer and a ReLU.
+        dropout: Share of each hidden layer's outputs that training leaves out at random, from 0 to below 1.
 
     Shapes:
         (n, n_features) to (n, width).
@@ -103,9 +106,11 @@ class TableEncoder(nn.Module):
         hidden: Sequence[int] = (128, 128),
         linear_path: bool = True,
         norm: bool = True,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         check_integer("n_features", n_features, 1)
+        require(check_number("dropout", dropout, 0) < 1, "dropout", "be below 1", dropout)
         for width in hidden:
             check_integer("each width in encoder", width, 1)
         require(
@@ -122,8 +127,9 @@ class TableEncoder(nn.Module):
             "hidden": list(hidden),
             "linear_path": linear_path,
             "norm": norm,
+            "dropout": dropout,
         }
-        self.hidden = hidden_layers((n_features, *hidden), norm)
+        self.hidden = hidden_layers((n_features, *hidden), norm, dropout)
         self.output = nn.Linear(hidden[-1], n_components) if n_components is not None and hidden else None
         self.linear = nn.Linear(n_features, self.width) if linear_path else None
 

@@ -40,7 +40,8 @@ class ResNetTraits(NamedTuple):
     def stem(self) -> str:
         """The stem in words."""
         side = "x".join([str(self.kernel)] * self.dims)
-        known = {STEMS["imagenet"][0]: "the ImageNet stem", STEMS["small"][0]: "the small-image stem"}
+        names = {"imagenet": "the ImageNet stem", "small": "the small-image stem", "wave": "the waveform stem"}
+        known = {STEMS[stem][0]: name for stem, name in names.items()}
         return f"{known.get(self.kernel, 'a stem')} (a {side} convolution)"
 
     def differs_in_stem(self, other: ResNetTraits) -> bool:
@@ -95,9 +96,9 @@ def _resnet(tensors: Mapping[str, Tensor]) -> ResNetTraits | None:
         return None
     layers = tuple(sum(stage == wanted for stage, _ in found) for wanted in sorted({stage for stage, _ in found}))
     block = "bottleneck" if "layer1.0.conv3.weight" in tensors else "basic"
-    width, in_channels, kernel = stem.shape[:3]
+    width, in_channels, height, kernel = stem.shape if stem.ndim == 4 else (*stem.shape[:2], 1, stem.shape[2])
     inner = tensors[ANCHORS[0]].shape[0] if ANCHORS[0] in tensors else width
-    return ResNetTraits(block, layers, width, inner, kernel, stem.ndim - 2, in_channels)
+    return ResNetTraits(block, layers, width, inner, kernel, 1 if height == 1 else 2, in_channels)
 
 
 def _vit(tensors: Mapping[str, Tensor]) -> ViTTraits | None:

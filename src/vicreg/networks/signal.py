@@ -13,6 +13,9 @@ from vicreg.networks.resnet import RESNETS, ResNet
 
 SMALL = 32
 """Signals of up to so many samples, and spectrograms whose shorter side is, keep their resolution in the stem."""
+LONG = 4096
+"""Signals of more samples than this, as waveforms are, lose all but a sixteenth of it there, and others three quarters:
+a ResNet on waveforms would otherwise cost seven times that on their spectrograms."""
 
 DIMS = {"1d": 1, "mel": 2}
 """Axes of what an encoder convolves over, by the end of its name: time, or bands and time."""
@@ -20,7 +23,7 @@ DIMS = {"1d": 1, "mel": 2}
 
 def _resnet(form: str, dims: int, channels: int, size: int, width: int | None) -> ResNet:
     block, layers, usual = RESNETS[form]
-    stem = "small" if size <= SMALL else "imagenet"
+    stem = "small" if size <= SMALL else "imagenet" if size <= LONG or dims == 2 else "wave"
     return ResNet(block, layers, usual if width is None else width, stem, dims=dims, in_channels=channels)
 
 
@@ -38,7 +41,8 @@ def signal_encoder(name: str, channels: int, size: int, generator: Generator, wi
             "resnet18-mel" for spectrograms (b, channels, bands, frames), and so on.
         channels: Of the signals.
         size: Samples of a series, or the shorter side of a spectrogram: up to 32 the first convolution has a kernel of
-            3 and stride 1 and no pooling follows; above, it is the usual stem, which keeps a quarter of each side.
+            3 and stride 1 and no pooling follows; above, it is the usual stem, which keeps a quarter of each side; and
+            for series of more than 4096 samples one of kernel 80, which keeps a sixteenth.
         generator: On the CPU.
         width: Channels of the first stage; None is the published one, 64.
 

@@ -15,6 +15,7 @@ from vicreg.objectives.relatives import (
     vicregl,
     visreg,
 )
+from vicreg.objectives.whitening import whiten
 
 __all__ = [
     "ADDITIONS",
@@ -37,4 +38,5 @@ __all__ = [
     "vicreg",
     "vicregl",
     "visreg",
+    "whiten",
 ]

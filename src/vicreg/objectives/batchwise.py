@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vicreg.distributed import Batch, Share, common_batch
 from vicreg.functional.fused import Formula, evaluate
-from vicreg.functional.local import matched
+from vicreg.functional.local import matched, middles
 from vicreg.functional.sliced import directions
 from vicreg.functional.terms import check_embedding, suffix
 from vicreg.objectives.objective import Views
@@ -152,6 +152,31 @@ class Local:
             for a, b in pairs(len(maps), n_large)
             for i, j in ((a, b), (b, a))
         ]
+        return torch.stack(found).mean()
+
+
+@dataclass(frozen=True)
+class Located:
+    """The loss of VICReg between the places of two views' feature maps that are nearest in the picture.
+
+    Attributes:
+        formula: For two views.
+        share: Of each map's places, those nearest to one of the other's.
+    """
+
+    formula: Formula
+    share: float
+
+    def __call__(self, maps: Views, cuts: Views, n_large: int) -> Tensor:
+        """The term."""
+        batch = common(maps, 2, self)
+        points = [middles(cut, one.shape[1]) for cut, one in zip(cuts, maps, strict=True)]
+        found = []
+        for a, b in pairs(len(maps), n_large):
+            for i, j in ((a, b), (b, a)):
+                kept = max(1, round(self.share * maps[i].shape[1]))
+                both = matched(maps[i], maps[j], kept, (points[i], points[j]))
+                found.append(evaluate(self.formula, both, batch=batch, lift=batch.lift("mean")).total)
         return torch.stack(found).mean()
 
 

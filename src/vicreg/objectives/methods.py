@@ -61,11 +61,11 @@ def vicreg(
     )
 
 
-def reconstruction(weight: float) -> Objective:
+def reconstruction(weight: float | Sequence[float]) -> Objective:
     """Mean squared error of what a decoder makes of the representation against the sample before its view was taken.
 
     Args:
-        weight: Of the term, at least 0.
+        weight: Of the term, at least 0; or one for each view, of whose errors the mean is taken.
 
     Returns:
         One term, ``reconstruction``; it needs a decoder.
@@ -79,13 +79,20 @@ def reconstruction(weight: float) -> Objective:
         >>> objective["reconstruction"].weight, sorted(objective.needs)
         (3.0, ['decoder'])
     """
-    weight = check_number("weight", weight, 0)
-    return Objective({"reconstruction": Term(weight, _row_error, on=("decoded", "x"), needs=frozenset({"decoder"}))})
+    each = [check_number("weight", one, 0) for one in (weight if isinstance(weight, Sequence) else (weight,))]
+    mean = sum(each) / len(each)
+    shares = tuple(one / mean if mean else 1.0 for one in each)
+    error = _row_error if len(set(shares)) == 1 else partial(_row_error, shares=shares)
+    return Objective({"reconstruction": Term(mean, error, on=("decoded", "x"), needs=frozenset({"decoder"}))})
 
 
-def _row_error(decoded: Views, x: Views) -> Tensor:
+def _row_error(decoded: Views, x: Views, shares: Sequence[float] = ()) -> Tensor:
     """What the decoder gives beyond the sample's own width is not looked at."""
-    return mean_squared_error(tuple(one[:, : row.shape[1]] for one, row in zip(decoded, x, strict=True)), x)
+    rows = tuple(one[:, : row.shape[1]] for one, row in zip(decoded, x, strict=True))
+    if not shares:
+        return mean_squared_error(rows, x)
+    errors = [mean_squared_error((one,), (row,)) for one, row in zip(rows, x, strict=True)]
+    return torch.stack([share * error for share, error in zip(shares, errors, strict=True)]).mean()
 
 
 def anchor(weight: float, projection: Tensor, offset: Tensor) -> Objective:

@@ -19,8 +19,8 @@ from vicreg.functional.terms import per_view, suffix
 
 Views: TypeAlias = tuple[Tensor, ...]
 
-FIELDS = ("x", "h", "z", "p", "target", "maps", "decoded", "n_large")
-NEEDS = ("predictor", "target", "maps", "decoder")
+FIELDS = ("x", "h", "z", "p", "target", "maps", "cuts", "decoded", "n_large")
+NEEDS = ("predictor", "target", "maps", "cuts", "decoder")
 
 # The functions that are evaluated together, by the name of their weight in a Formula, which has their options too.
 FUSED: dict[str, Callable[..., Tensor]] = {
@@ -41,6 +41,8 @@ class Outputs:
         p: The predictor's outputs.
         target: The averaged target branch's embeddings; of the large views alone, where there are small ones.
         maps: Local embeddings, (n, t, d): the t places of feature maps.
+        cuts: Where each view was cut out of its picture, (n, 5): top, left, height and width in pixels, and whether it
+            was then flipped left to right.
         decoded: The decoder's outputs.
         n_large: How many of the views are large: pairs among the others, small crops, have no part in the invariance
             term. With None all have.
@@ -59,6 +61,7 @@ class Outputs:
     p: Views | None = None
     target: Views | None = None
     maps: Views | None = None
+    cuts: Views | None = None
     decoded: Views | None = None
     n_large: int | None = None
 
@@ -77,7 +80,8 @@ class Term:
             functions of one view and are summed over the views, times 2/V for V views.
         on: A field of ``Outputs``, or a tuple of several. ``"n_large"`` among several is the number of large views,
             which is that of all where nobody has said otherwise.
-        needs: What the branches must have for it, of ``"predictor"``, ``"target"``, ``"maps"`` and ``"decoder"``.
+        needs: What the branches must have for it, of ``"predictor"``, ``"target"``, ``"maps"`` and ``"decoder"``; and
+            ``"cuts"``, which views of pictures have.
 
     Raises:
         TypeError: ``fn`` cannot be called, or ``weight`` is no number.

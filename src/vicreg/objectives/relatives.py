@@ -11,7 +11,7 @@ from vicreg.functional.correlation import correlation, cross_diagonal, cross_off
 from vicreg.functional.fused import Formula
 from vicreg.functional.prediction import deviation, prediction_error
 from vicreg.functional.sliced import centre, epps_pulley, scale, shape
-from vicreg.objectives.batchwise import EachPair, EachSliced, EachView, Local, Together
+from vicreg.objectives.batchwise import EachPair, EachSliced, EachView, Local, Located, Together
 from vicreg.objectives.methods import vicreg
 from vicreg.objectives.objective import Objective, Term
 
@@ -104,8 +104,8 @@ def vibcreg(sim_coeff: float = 25.0, std_coeff: float = 25.0, corr_coeff: float 
             solo-learn's code for the method.
 
     Returns:
-        Terms ``invariance``, ``variance`` and ``correlation``; O(n d min(n, d)). The whitening that the paper puts
-        after the expander is a layer, and no part of it.
+        Terms ``invariance``, ``variance`` and ``correlation``; O(n d min(n, d)). ``whiten`` joins the whitening
+        that the paper may put behind the expander.
 
     Raises:
         TypeError: A weight is no number.
@@ -124,21 +124,26 @@ def vibcreg(sim_coeff: float = 25.0, std_coeff: float = 25.0, corr_coeff: float 
     )
 
 
-def vicregl(alpha: float = 0.75, matches: int | None = None) -> Objective:
+def vicregl(alpha: float = 0.75, matches: int | None = None, nearest: float = 0.4) -> Objective:
     """VICRegL (Bardes, Ponce, LeCun, NeurIPS 2022, arXiv:2210.01571): VICReg of vectors and of matched local features.
 
-    ``alpha`` times VICReg of the embeddings, and the rest times VICReg between each place of a feature map and the
-    place of the other view's whose feature is nearest; weights 25, 25 and, as in the authors' code, half of 1.
+    ``alpha`` times VICReg of the embeddings, and the rest times VICReg between places of two views' feature maps: each
+    place and that of the other map whose feature is nearest; plus those places that are nearest to one of the other
+    map in the picture. Weights 25, 25 and, as in the authors' code, half of 1.
 
-    The paper also matches places by where they were in the picture, which takes knowledge of the views; this does not.
+    Where a view was flipped, its places are counted from the right, so that what is matched shows the same; the
+    authors' code does not by default (``--no-flip-grid 1``).
 
     Args:
         alpha: Share of the global terms, between 0 and 1; the authors' default.
-        matches: Pairs of places kept of each sample; all by default, as in the authors' code.
+        matches: Pairs of places of nearest features kept of each sample; all by default, as in the authors' code.
+        nearest: Share of the places that are matched by where they are, between 0 and 1; the authors keep 20 of 49 and
+            4 of 9. 0 leaves that matching out, for views that do not say what they cut out.
 
     Returns:
-        Terms ``invariance``, ``variance``, ``covariance`` of the embeddings, and ``local``; O(n t^2 d) for maps of t
-        places, plus t times VICReg's cost. It needs feature maps.
+        Terms ``invariance``, ``variance``, ``covariance`` of the embeddings, ``local`` and ``located``; O(n t^2 d) for
+        maps of t places, plus 1 + ``nearest`` times t times VICReg's cost for each direction of each pair. It needs
+        feature maps, and the views' cuts.
 
     Raises:
         TypeError: An argument is of the wrong type.
@@ -147,14 +152,18 @@ def vicregl(alpha: float = 0.75, matches: int | None = None) -> Objective:
     Example:
         >>> objective = vicregl()
         >>> {name: term.weight for name, term in objective.items()}, sorted(objective.needs)
-        ({'invariance': 18.75, 'variance': 9.375, 'covariance': 0.375, 'local': 0.25}, ['maps'])
+        ({'invariance': 18.75, 'variance': 9.375, 'covariance': 0.375, 'local': 0.25, 'located': 0.25},
+        ['cuts', 'maps'])
     """
     alpha = check_number("alpha", alpha, 0, 1)
     if matches is not None:
         check_integer("matches", matches, 1)
-    local = Local(Formula(invariance=25.0, variance=(12.5, 12.5), covariance=(0.5, 0.5)), matches)
-    term = Term(1 - alpha, local, on=("maps", "n_large"), needs=frozenset({"maps"}))
-    return vicreg(25 * alpha, 25 * alpha, 0.5 * alpha) | {"local": term}
+    nearest = check_number("nearest", nearest, 0, 1)
+    formula = Formula(invariance=25.0, variance=(12.5, 12.5), covariance=(0.5, 0.5))
+    local = Term(1 - alpha, Local(formula, matches), on=("maps", "n_large"), needs=frozenset({"maps"}))
+    needs = frozenset({"maps", "cuts"})
+    located = Term(1 - alpha, Located(formula, nearest), on=("maps", "cuts", "n_large"), needs=needs)
+    return vicreg(25 * alpha, 25 * alpha, 0.5 * alpha) | {"local": local} | ({"located": located} if nearest else {})
 
 
 def sigreg(sig_coeff: float = 0.05, slices: int = 256) -> Objective:

@@ -7,12 +7,22 @@ from typing import Literal
 
 from vicreg._checks import check_choice, check_integer, check_number, require, shown
 from vicreg.objectives import Objective, objective_of
-from vicreg.training.settings import LARGEST_SEED, Precision, check_device, check_ranges, check_types
+from vicreg.training.branches import BranchForm, forms_of_views, hidden_widths, in_dashes
+from vicreg.training.pair_config import PairConfig
+from vicreg.training.settings import (
+    COEFFICIENTS,
+    COUNTS,
+    LARGEST_SEED,
+    SAME_FOLDER,
+    Precision,
+    check_batches,
+    check_device,
+    check_micro_batches,
+    check_ranges,
+    check_types,
+)
+from vicreg.training.signal_config import SignalConfig
 from vicreg.views import RECIPES, table_views
-
-COEFFICIENTS = ("sim_coeff", "std_coeff", "cov_coeff", "variance_target")
-COUNTS = {"batch_size": 2, "accumulate": 1}
-SAME_FOLDER = "same-folder"
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,10 @@ class TableConfig:
         expander: Widths of the expander's layers; none makes the loss act on the representation.
         decoder: Widths of the decoder's hidden layers.
         shared: Whether both views pass through one branch; otherwise each has its own, and the first is kept.
+        branches: In place of encoder and expander two branches that differ, the first of which is kept: for each
+            ENCODER or ENCODER/EXPANDER, the widths of hidden layers with dashes, as in 128-128,64 or
+            128-128/256-256,linear/256 (linear: no hidden layers; none: no expander). Two of one form are one branch
+            unless not shared.
         steps: Optimiser steps.
         epochs: Passes over the rows, in place of steps.
         batch_size: Rows per step; all rows where there are fewer.
@@ -70,6 +84,7 @@ class TableConfig:
     expander: tuple[int, ...] = (256, 256)
     decoder: tuple[int, ...] = (128, 128)
     shared: bool = True
+    branches: tuple[str, ...] = ()
     steps: int = 1200
     epochs: int | None = None
     batch_size: int = 256
@@ -98,10 +113,16 @@ class TableConfig:
             widths=("encoder", "expander", "decoder"),
             whole={"n_components": 1, "steps": 1, "epochs": 1, **COUNTS},
         )
-        _check_micro_batches(self)
+        check_micro_batches(self.batch_size, self.accumulate)
+        for form in self.forms():
+            hidden_widths(form.encoder)
         check_integer("seed", self.seed, 0, LARGEST_SEED)
         check_device(self.device)
         return self
+
+    def forms(self) -> tuple[BranchForm, ...]:
+        """The form of the one branch that both views share, or of each view's."""
+        return forms_of_views(self.branches, self.shared, in_dashes(self.encoder))
 
     def named(self) -> Objective:
         """The objective by its name, with the coefficients where they are its own."""
@@ -136,6 +157,9 @@ class ImageConfig:
         expander: Widths of the expander's layers; three of 8192 for a ResNet-50, fewer for smaller encoders when left
             out.
         shared: Whether all views pass through one branch; otherwise each has its own, and the first is kept.
+        branches: In place of encoder and expander two branches that differ, the first of which is kept: for each
+            ENCODER or ENCODER/EXPANDER, the expander's widths with dashes, as in resnet18,vit_tiny or
+            resnet18/512-512,resnet34/1024-512. Two of one form are one branch unless not shared.
         epochs: Passes over the pictures.
         steps: Optimiser steps, in place of epochs.
         batch_size: Pictures per step, over all devices; all pictures where there are fewer.
@@ -171,6 +195,7 @@ class ImageConfig:
     variance_target: float = 1.0
     expander: tuple[int, ...] | None = None
     shared: bool = True
+    branches: tuple[str, ...] = ()
     epochs: int = 100
     steps: int | None = None
     batch_size: int = 256
@@ -199,12 +224,20 @@ class ImageConfig:
         if self.views is not None:
             check_choice("views", self.views, [*RECIPES, SAME_FOLDER])
         fix = "Small crops would have no branch of their own."
-        require(
-            self.shared or not self.small_views, "small_views", "be 0 with separate branches", self.small_views, fix
-        )
+        one = len(self.forms()) == 1
+        require(one or not self.small_views, "small_views", "be 0 with separate branches", self.small_views, fix)
+        rule, fix = "be left out for branches that differ", "One file suits one encoder."
+        alike = len({form.encoder for form in self.forms()}) == 1
+        require(alike or self.weights is None, "weights", rule, shown(self.weights), fix)
         rule = f"be 0 with views {self.views!r}"
         require(self.views != "identity" or not self.small_views, "small_views", rule, self.small_views)
-        self.named()
+        rule, fix = (
+            f"match no places by where they are with views {SAME_FOLDER!r}",
+            "Its two views are of two pictures.",
+        )
+        needs = self.named().needs
+        one = self.views != SAME_FOLDER or "cuts" not in needs
+        require(one, "objective", rule, shown(self.objective), fix)
         ones = ("width", "image_size", "small_size", "epochs", "steps", "devices", "nodes", "workers")
         check_ranges(
             self,
@@ -216,11 +249,12 @@ class ImageConfig:
         check_number("max_corrupt", self.max_corrupt, 0, 1)
         check_integer("seed", self.seed, 0, LARGEST_SEED)
         check_device(self.device)
-        processes = self.devices * self.nodes
-        least, rule = 2 * processes, f"be a multiple of devices * nodes = {processes}, at least twice that"
-        require(self.batch_size >= least and self.batch_size % processes == 0, "batch_size", rule, self.batch_size)
-        _check_micro_batches(self, processes)
+        check_batches(self.batch_size, self.accumulate, self.devices * self.nodes)
         return self
+
+    def forms(self) -> tuple[BranchForm, ...]:
+        """The form of the one branch that all views share, or of each view's."""
+        return forms_of_views(self.branches, self.shared, self.encoder)
 
     def named(self) -> Objective:
         """The objective by its name, with the coefficients where they are its own."""
@@ -231,14 +265,10 @@ class ImageConfig:
         return self.steps or self.epochs * max(1, n // self.batch_size)
 
 
-def _check_micro_batches(config: TableConfig | ImageConfig, processes: int = 1) -> None:
-    each = f" / {processes} devices" if processes > 1 else ""
-    rule, fix = (
-        f"be at most half of batch_size = {config.batch_size}{each}",
-        "Batch norm needs two rows in a micro-batch.",
-    )
-    require(2 * config.accumulate * processes <= config.batch_size, "accumulate", rule, config.accumulate, fix)
-
-
-CONFIGS: dict[str, type[TableConfig] | type[ImageConfig]] = {"table": TableConfig, "image": ImageConfig}
+CONFIGS: dict[str, type[TableConfig] | type[ImageConfig] | type[SignalConfig] | type[PairConfig]] = {
+    "table": TableConfig,
+    "image": ImageConfig,
+    "signal": SignalConfig,
+    "pair": PairConfig,
+}
 """From the kind of a source to its settings."""

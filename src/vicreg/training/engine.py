@@ -109,16 +109,20 @@ def machine(device: str = "auto", devices: int = 1, nodes: int = 1, precision: P
     return Machine(fabric, fabric.device if together else chosen, fabric.global_rank, fabric.world_size)
 
 
-def check_launched(processes: int) -> None:
+def check_launched(processes: int, fix: str = "Try devices={}.") -> None:
     """Each process that ``torchrun`` started takes part: otherwise all would train the same, into the same files.
+
+    Args:
+        processes: So many take part.
+        fix: What to do if others were started, of how many.
 
     Raises:
         ValueError: It has started another number.
     """
     if torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
         started = int(os.environ.get("WORLD_SIZE", "1"))
-        rule, fix = f"be the {started} processes that torchrun started", f"Try devices={started}."
-        require(processes == started, "devices * nodes", rule, processes, fix)
+        rule = f"be the {started} processes that torchrun started"
+        require(processes == started, "devices * nodes", rule, processes, fix.format(started))
 
 
 @dataclass(eq=False)
@@ -342,8 +346,9 @@ def _learn_from(
 
     def loss(joint: Joint) -> tuple[Tensor, dict[str, Tensor]]:
         made[:] = [_detached(joint)]
-        x = None if drawn.x is None else (drawn.x,) * len(drawn.views)
-        return objective(Outputs(x=x, **joint._asdict(), n_large=drawn.n_large))
+        x = (drawn.x,) * len(drawn.views) if isinstance(drawn.x, Tensor) else tuple(drawn.x or ()) or None
+        cuts = None if drawn.cuts is None else tuple(drawn.cuts)
+        return objective(Outputs(x=x, **joint._asdict(), n_large=drawn.n_large, cuts=cuts))
 
     views = drawn.views
     count = min(how.accumulate, len(views[0]) // 2)

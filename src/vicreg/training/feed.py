@@ -6,6 +6,7 @@ draws what it would have drawn, and processes draw the same order of rows and di
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,15 +22,19 @@ class Drawn:
 
     Attributes:
         views: One tensor per view, with the samples in the same order.
-        x: The samples before their views were taken, for objectives that ask for them.
+        x: The samples before their views were taken, for objectives that ask for them; where views are of different
+            samples, those of the views that have any.
         labels: (b,) the samples' classes where they are known, -1 where not: to judge by, never to learn from.
         n_large: How many of the views are large, where the others are small crops.
+        cuts: Where each view was cut out of its picture, (b, 5), as ``vicreg.objectives.Outputs`` has it; None where
+            views are of no pictures, or of different ones.
     """
 
     views: Sequence[Tensor]
-    x: Tensor | None = None
+    x: Tensor | Sequence[Tensor] | None = None
     labels: Tensor | None = None
     n_large: int | None = None
+    cuts: Sequence[Tensor] | None = None
 
 
 class Feed(Protocol):
@@ -88,7 +93,26 @@ class Order:
         self.seed = seed
         self.device = torch.device(device)
         self.begun = begun
+        self._shuffles = (seed, self.device)
         self._shuffled: tuple[int, Tensor] = (-1, torch.empty(0))
+
+    def beside(self, seed: int, device: torch.device | str) -> Order:
+        """The same rows at every step, for views of another seed, or on another device.
+
+        Args:
+            seed: Of the views.
+            device: Where the indices are wanted.
+
+        Example:
+            >>> one = Order(full_batches(10, 4), 10, seed=0)
+            >>> other = one.beside(1, "cpu")
+            >>> torch.equal(one.rows(3), other.rows(3)), other.seed
+            (True, 1)
+        """
+        other = copy.copy(self)
+        other.seed, other.device = seed, torch.device(device)
+        other._shuffled = (-1, torch.empty(0))
+        return other
 
     @property
     def batches(self) -> int:
@@ -103,8 +127,10 @@ class Order:
         """Indices of the rows of a step's batch, (b,)."""
         epoch, index = divmod(step - self.begun, self.batches)
         if self._shuffled[0] != epoch:
-            generator = Generator(self.device).manual_seed(seed_of(self.seed, 0, self.begun, epoch))
-            self._shuffled = (epoch, torch.randperm(self.n_rows, generator=generator, device=self.device))
+            seed, device = self._shuffles
+            generator = Generator(device).manual_seed(seed_of(seed, 0, self.begun, epoch))
+            shuffled = torch.randperm(self.n_rows, generator=generator, device=device)
+            self._shuffled = (epoch, shuffled.to(self.device))
         return self._shuffled[1][self.cuts[index] : self.cuts[index + 1]]
 
 

@@ -1,4 +1,4 @@
-"""What stands beside the branches for some objectives: predictors, and expanders of feature maps."""
+"""What encoders are joined to: expanders, and for some objectives predictors and expanders of feature maps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import Generator, nn
 
-from vicreg.networks import drawn, expander, perceptron
+from vicreg.networks import Branch, JointEmbedding, drawn, expander, perceptron
 
 WIDEST_LOCAL = 512
 """VICRegL's expander of feature maps has three layers of this width (its code's ``--maps-mlp``)."""
@@ -56,3 +56,34 @@ def map_expander(needs: Collection[str], layers: Sequence[int], generator: Gener
     if "maps" not in needs:
         return None
     return drawn(partial(expander, layers[0], [min(width, WIDEST_LOCAL) for width in layers[1:]]), generator)
+
+
+def joined(
+    encoders: Sequence[nn.Module],
+    layers: Sequence[Sequence[int]],
+    needs: Collection[str],
+    generator: Generator,
+    n_large: int | None = None,
+    decoders: Sequence[nn.Module | None] = (),
+) -> JointEmbedding:
+    """Branches of encoders and expanders, with what the objective needs beside them.
+
+    Args:
+        encoders: Of the branches.
+        layers: For each the widths of its representation and of its expander's layers.
+        needs: Of the objective.
+        generator: Draws the weights.
+        n_large: How many views are large; None for all.
+        decoders: One for each branch, None where it has none.
+
+    Example:
+        >>> joint = joined([nn.Linear(4, 2)], [(2, 8, 8)], frozenset(), Generator().manual_seed(0))
+        >>> [tuple(weight.shape) for weight in joint.branches[0].expander.parameters() if weight.ndim == 2]
+        [(8, 2), (8, 8)]
+    """
+    heads = [drawn(partial(expander, width, rest), generator) for width, *rest in layers]
+    maps = [map_expander(needs, each, generator) for each in layers]
+    branches = [Branch(*parts) for parts in zip(encoders, heads, maps, strict=True)]
+    beside = predictors(needs, layers, generator)
+    averaged = "target" in needs
+    return JointEmbedding(branches, decoders=decoders, predictors=beside, averaged=averaged, n_large=n_large)

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, nn
-from torch.optim import Optimizer
 
 from vicreg._checks import message, require
 from vicreg.data import Corrupt, ImageSource, Shards, Subset, common_size, in_memory
 from vicreg.networks import (
-    Branch,
     JointEmbedding,
     default_expander,
-    drawn,
-    expander,
     image_encoder,
     load_weights,
     output_width,
 )
 from vicreg.objectives import Objective
-from vicreg.training.config import SAME_FOLDER, ImageConfig
+from vicreg.training.branches import copies, expander_layers
+from vicreg.training.collection import Deal, threads
+from vicreg.training.config import ImageConfig
 from vicreg.training.engine import Callback, Machine, Optimisation, State, check_launched, start, train
 from vicreg.training.feed import Feed, Order, full_batches
-from vicreg.training.heads import map_expander, predictors
-from vicreg.training.lars import LARS
-from vicreg.training.optim import adamw, scaled_learning_rate, warmup_cosine
-from vicreg.training.pictures import Deal, OpenedPictures, Partners, ResidentPictures, threads
+from vicreg.training.heads import joined
+from vicreg.training.pictures import OpenedPictures, ResidentPictures
+from vicreg.training.preparing import check_enough, optimisation, partners_of, room
+from vicreg.training.settings import SAME_FOLDER
 from vicreg.training.shards import ShardPictures
 from vicreg.views import ImageView, image_views
 
@@ -41,14 +37,6 @@ SMALL = 64
 """Pictures of up to so many pixels are looked at in their own size."""
 LARGE_SIDE = 224
 LEAST_SIDE = 8
-MOST_BYTES = 2**31
-"""Pictures of one size that take no more are decoded once and kept in memory; on a GPU, at most a quarter of it."""
-
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    "lars": LARS,
-    "larc": partial(LARS, eta=0.02, clip=True),
-    "adamw": adamw,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,20 +101,20 @@ def image_run(
     """
     config.check()
     check_launched(place.count)
-    _check_enough(len(source), place)
+    check_enough(source.what, len(source), place)
     size = image_size(config, source)
     views = views_of(config, size)
     model, notes = joint_embedding(config, size, encoders)  # before pictures are decoded: what is wrong is soon said
     ledger = Corrupt(config.max_corrupt, of=len(source))
-    kept = in_memory(source, _room(place.device), ledger, threads(config.workers))
+    kept = in_memory(source, room(place.device), ledger, threads(config.workers))
     rows = np.arange(len(source)) if kept is None else kept[1]
-    _check_enough(len(rows), place)
+    check_enough(source.what, len(rows), place)
     source = source if len(rows) == len(source) else Subset(source, rows)
     labels = None if codes is None else torch.from_numpy(codes[rows]).to(place.device)
     batch = min(config.batch_size, len(rows) // place.count * place.count)  # as many on every process
     order = Order(full_batches(len(rows), batch), len(rows), config.seed)
     how = optimisation(config, config.steps_for(len(rows)), order.batches, batch, model)
-    deal = Deal(order, place.rank, place.count, _partners(config, source))
+    deal = Deal(order, place.rank, place.count, partners_of(source, config.views))
     n_large = 2 if config.small_views else None
     feed: Feed
     if kept is not None:
@@ -170,26 +158,6 @@ def shard_run(config: ImageConfig, where: str, place: Machine, encoders: Sequenc
     return ImageRun(start(model, place, how), feed, config.named(), how, place, size, epoch, ledger, tuple(notes))
 
 
-def _check_enough(count: int, place: Machine) -> None:
-    processes = f" on {place.count} devices" if place.count > 1 else ""
-    require(count >= 2 * place.count, "the pictures", f"be at least {2 * place.count} to learn from{processes}", count)
-
-
-def channels_last_is_safe(model: nn.Module) -> bool:
-    """Whether pictures may lie in memory channel by channel, which makes convolutions much faster.
-
-    In PyTorch 2.13 on some CPUs, the backward pass of such a convolution aborts the process where it is of one pixel,
-    has a stride and few channels.
-    """
-    return not any(
-        isinstance(layer, nn.Conv2d)
-        and set(layer.kernel_size) == {1}
-        and max(layer.stride) > 1
-        and min(layer.in_channels, layer.out_channels) < 16
-        for layer in model.modules()
-    )
-
-
 def _steps_of(config: ImageConfig) -> int:
     """The run's length in steps, which must be given."""
     if config.steps is None:
@@ -212,18 +180,6 @@ def views_of(config: ImageConfig, size: int) -> tuple[ImageView, ...]:
     return image_views(name, size, config.small_views, config.small_size)
 
 
-def _partners(config: ImageConfig, source: ImageSource) -> Partners | None:
-    if config.views != SAME_FOLDER:
-        return None
-    require(source.groups is not None, "views", "be others for pictures without folders", config.views)
-    return Partners(np.asarray(source.groups))
-
-
-def _room(device: torch.device) -> int:
-    """Bytes that pictures may take on the device."""
-    return min(MOST_BYTES, torch.cuda.mem_get_info(device)[1] // 4) if device.type == "cuda" else MOST_BYTES
-
-
 def joint_embedding(
     config: ImageConfig, size: int, encoders: Sequence[nn.Module] = ()
 ) -> tuple[JointEmbedding, list[str]]:
@@ -233,44 +189,15 @@ def joint_embedding(
         The networks, and notes on the file of weights.
     """
     generator = Generator().manual_seed(config.seed)
-    count = 1 if config.shared else 2
-    got = f"{len(encoders)} modules with shared={config.shared}"
-    require(len(encoders) in (0, 1, count), "encoder", "be one module, or two with shared=False", got)
-    made: list[nn.Module]
-    if encoders:
-        made = [copy.deepcopy(encoders[index % len(encoders)]).cpu() for index in range(count)]
-    else:
-        made = [image_encoder(config.encoder, size, generator, config.width) for _ in range(count)]
+    forms = config.forms()
+    made: list[nn.Module] = copies(encoders, config.branches, config.shared)
+    made = made or [image_encoder(form.encoder, size, generator, config.width) for form in forms]
     notes: list[str] = []
     if config.weights is not None:
         for encoder in made:
             notes = load_weights(encoder, Path(config.weights))
     widths = [output_width(encoder, torch.zeros(2, 3, size, size)) for encoder in made]
-    layers = [(width, *_expander(config, width)) for width in widths]
-    heads = [drawn(partial(expander, width, widths), generator) for width, *widths in layers]
-    needs = config.named().needs
-    maps = [map_expander(needs, each, generator) for each in layers]
-    branches = [Branch(*parts) for parts in zip(made, heads, maps, strict=True)]
-    beside = predictors(needs, layers, generator)
+    usual = default_expander(max(widths)) if config.expander is None else config.expander
+    layers = expander_layers(forms, widths, usual)
     n_large = 2 if config.small_views else None
-    return JointEmbedding(branches, predictors=beside, averaged="target" in needs, n_large=n_large), notes
-
-
-def _expander(config: ImageConfig, width: int) -> tuple[int, ...]:
-    return default_expander(width) if config.expander is None else config.expander
-
-
-def optimisation(config: ImageConfig, steps: int, epoch: int, batch: int, model: nn.Module) -> Optimisation:
-    """The part of the settings that the loop knows."""
-    last = config.channels_last
-    return Optimisation(
-        steps=steps,
-        learning_rate=scaled_learning_rate(config.learning_rate, batch),
-        weight_decay=config.weight_decay,
-        seed=config.seed,
-        schedule=partial(warmup_cosine, warmup=round(config.warmup_epochs * epoch)),
-        accumulate=config.accumulate,
-        optimizer=OPTIMIZERS[config.optimizer],
-        channels_last=channels_last_is_safe(model) if last is None else last,
-        compiled=config.compile,
-    )
+    return joined(made, layers, config.named().needs, generator, n_large), notes

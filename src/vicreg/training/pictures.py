@@ -2,95 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from vicreg._checks import require
 from vicreg.data import Corrupt, ImageSource, decoded
-from vicreg.training.feed import Drawn, Order, seed_of
-from vicreg.views import ImageView, resized_one
-
-STEPS_AHEAD = 2
-"""Batches that threads may prepare while the device is at work."""
+from vicreg.training.collection import Cropped, Deal, OpenedItems, ResidentItems
+from vicreg.views import ImageView, Rectangle, resized, resized_one
 
 
-def threads(workers: int | None) -> int:
-    """How many threads open pictures: as asked for, else one less than the cores that this process may use.
-
-    Example:
-        >>> threads(3)
-        3
-    """
-    return workers or max(1, len(os.sched_getaffinity(0)) - 1 if hasattr(os, "sched_getaffinity") else 1)
-
-
-@dataclass(frozen=True, eq=False)
-class Deal:
-    """Which pictures each view of a step shows on this process.
-
-    Attributes:
-        order: Rows of the whole batch by step, the same on every process; on the CPU.
-        rank: Which of the processes this is: it takes every ``count``-th row.
-        count: How many there are.
-        partners: For views of two pictures of one folder; None where a picture's views are of itself.
-    """
-
-    order: Order
-    rank: int = 0
-    count: int = 1
-    partners: Partners | None = None
-
-    def rows(self, step: int, n_views: int) -> list[Tensor]:
-        """For each view the rows of its pictures, (b,); views of the same pictures have the same tensor."""
-        whole = self.order.rows(step)
-        shown = [whole[self.rank :: self.count]] * n_views
-        if self.partners is not None:
-            others = self.partners.of(whole, Generator().manual_seed(seed_of(self.order.seed, 4, step)))
-            shown[1] = others[self.rank :: self.count]
-        return shown
-
-
-class Partners:
-    """For each picture another one of its group.
-
-    Args:
-        groups: (n,) the number of each picture's group.
-
-    Raises:
-        ValueError: Every group has one picture only.
-
-    Example:
-        >>> Partners(np.array([0, 1, 0, 1, 2])).of(torch.arange(5), Generator().manual_seed(0)).tolist()
-        [2, 3, 0, 1, 4]
-    """
-
-    def __init__(self, groups: NDArray[np.int64]) -> None:
-        _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-        rule, fix = "have two pictures in some folder for views of one folder", "Choose other --views."
-        require(bool((sizes > 1).any()), "the source", rule, f"{len(sizes)} folders with one each", fix)
-        self._members = torch.from_numpy(np.argsort(group, kind="stable"))
-        self._begin = torch.from_numpy(np.cumsum(sizes) - sizes)[group]
-        self._size = torch.from_numpy(sizes)[group]
-        self._place = torch.empty(len(group), dtype=torch.long)
-        self._place[self._members] = torch.arange(len(group))
-
-    def of(self, rows: Tensor, generator: Generator) -> Tensor:
-        """One other row of each row's group, each as probable as the others; the row itself where it is alone."""
-        size, begin = self._size[rows], self._begin[rows]
-        onward = 1 + (torch.rand(len(rows), generator=generator, dtype=torch.float64) * (size - 1)).long()
-        return self._members[begin + (self._place[rows] - begin + onward) % size]
-
-
-class ResidentPictures:
+class ResidentPictures(ResidentItems[ImageView]):
     """Pictures of one size that live on the device.
 
     Args:
@@ -109,60 +32,46 @@ class ResidentPictures:
         labels: Tensor | None = None,
         n_large: int | None = None,
     ) -> None:
+        super().__init__(views, deal, array.device, labels, n_large)
         self.array = array
-        self.views = views
-        self.deal = deal
-        self.labels = labels
-        self.n_large = n_large
-        self._generator = Generator(array.device)
 
-    def draw(self, step: int) -> Drawn:
-        """The views of a step's pictures."""
-        shown = self.deal.rows(step, len(self.views))
-        self._generator.manual_seed(seed_of(self.deal.order.seed, 1, step, self.deal.rank))
-        images = {id(rows): self.array[rows.to(self.array.device)].permute(0, 3, 1, 2) for rows in shown}
-        views = [view(images[id(rows)], self._generator) for view, rows in zip(self.views, shown, strict=True)]
-        return Drawn(views, labels=_labels_of(self.labels, shown[0]), n_large=self.n_large)
+    def taken(self, rows: Tensor) -> Tensor:
+        """These pictures, (b, 3, h, w) uint8."""
+        return self.array[rows].permute(0, 3, 1, 2)
 
-    def position(self) -> dict[str, Any]:
-        """Nothing: the step decides."""
-        return {}
-
-    def seek(self, position: dict[str, Any]) -> None:
-        """Nothing to do."""
-
-    def close(self) -> None:
-        """Nothing to do."""
+    def seen(self, view: ImageView, samples: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """A view of them, and where it was cut out."""
+        u = view.draw(len(samples), generator)
+        chosen, flips = view.cuts(u, *samples.shape[2:])
+        crops = resized(samples, chosen, flips, view.size, view.interpolation)
+        cuts = torch.cat((chosen, flips[:, None]), dim=1).to(samples.device, torch.float32)
+        return view.finish(crops, generator), cuts
 
 
-def _labels_of(labels: Tensor | None, rows: Tensor) -> Tensor | None:
-    return None if labels is None else labels[rows.to(labels.device)]
-
-
-def finished(
-    views: Sequence[ImageView], opened: Sequence[Sequence[Tensor]], device: torch.device, generator: Generator
-) -> list[Tensor]:
-    """Each view of a batch from the crops that threads cut for it.
+class Cut:
+    """Chooses the rectangle of one picture's view, and whether to flip it; and remembers what it chose.
 
     Args:
-        views: Of each picture.
-        opened: For each picture, for each view its crop, (3, size, size) uint8 on the CPU.
-        device: Where the views are finished.
-        generator: On the device.
+        view: The view.
+        u: The picture's numbers.
 
-    Returns:
-        For each view (b, 3, size, size) float32.
+    Attributes:
+        chosen: Top, left, height, width, and whether it is flipped, of the picture last asked for.
     """
-    batches = (torch.stack(crops).to(device, non_blocking=True) for crops in zip(*opened, strict=True))
-    return [view.finish(batch, generator) for view, batch in zip(views, batches, strict=True)]
+
+    def __init__(self, view: ImageView, u: Sequence[float]) -> None:
+        self.view = view
+        self.u = u
+        self.chosen: tuple[float, ...] | None = None
+
+    def __call__(self, height: int, width: int) -> tuple[Rectangle, bool]:
+        """Of a picture of this size; of the next one, where that could not be read."""
+        chosen, flip = self.view.rectangle(self.u, height, width), self.u[-1] < self.view.flip
+        self.chosen = (*chosen, flip)
+        return chosen, flip
 
 
-def cut(view: ImageView, u: Sequence[float], height: int, width: int) -> tuple[tuple[int, int, int, int], bool]:
-    """The rectangle that a picture's numbers choose, and whether it is flipped."""
-    return view.rectangle(u, height, width), u[-1] < view.flip
-
-
-class OpenedPictures:
+class OpenedPictures(OpenedItems[ImageView]):
     """Pictures that threads open, decode and crop a few batches ahead; all else is done on the device.
 
     A picture that cannot be read gives way to the next one that can.
@@ -191,57 +100,12 @@ class OpenedPictures:
         labels: Tensor | None = None,
         n_large: int | None = None,
     ) -> None:
+        super().__init__(views, deal, steps, device, ledger, workers, labels, n_large, "vicreg-pictures")
         self.source = source
-        self.views = views
-        self.deal = deal
-        self.steps = steps
-        self.device = device
-        self.ledger = ledger
-        self.labels = labels
-        self.n_large = n_large
-        self._pool = ThreadPoolExecutor(threads(workers), "vicreg-pictures")
-        self._waiting: dict[int, list[Future[tuple[int, list[Tensor]]]]] = {}
-        self._generator = Generator(device)
         self._resize = partial(resized_one, interpolation=views[0].interpolation)
 
-    def draw(self, step: int) -> Drawn:
-        """The views of a step's pictures, opened by now or soon."""
-        for ahead in range(step, min(step + 1 + STEPS_AHEAD, self.steps)):
-            if ahead not in self._waiting:
-                self._waiting[ahead] = self._begin(ahead)
-        rows, opened = zip(*(future.result() for future in self._waiting.pop(step)), strict=True)
-        self._generator.manual_seed(seed_of(self.deal.order.seed, 3, step, self.deal.rank))
-        views = finished(self.views, opened, self.device, self._generator)
-        labels = None if self.labels is None else self.labels[list(rows)].to(self.device)
-        return Drawn(views, labels=labels, n_large=self.n_large)
-
-    def _begin(self, step: int) -> list[Future[tuple[int, list[Tensor]]]]:
-        shown = self.deal.rows(step, len(self.views))
-        generator = Generator().manual_seed(seed_of(self.deal.order.seed, 1, step, self.deal.rank))
-        numbers = [view.draw(len(shown[0]), generator).tolist() for view in self.views]
-        samples = zip(zip(*(rows.tolist() for rows in shown), strict=True), zip(*numbers, strict=True), strict=True)
-        return [self._pool.submit(self._crops, rows, u) for rows, u in samples]
-
-    def _crops(self, rows: Sequence[int], numbers: Sequence[Sequence[float]]) -> tuple[int, list[Tensor]]:
-        """The row of one sample's first view, and the crops; one opening for all views of one picture."""
-        crops: dict[int, Tensor] = {}
-        first = -1
-        for row in dict.fromkeys(rows):
-            which = [index for index, other in enumerate(rows) if other == row]
-            wanted = [(partial(cut, self.views[k], numbers[k]), self.views[k].size) for k in which]
-            shown, found = decoded(self.source, row, wanted, self._resize, self.ledger)
-            first = shown if first < 0 else first
-            crops |= dict(zip(which, found, strict=True))
-        return first, [crops[index] for index in range(len(rows))]
-
-    def position(self) -> dict[str, Any]:
-        """What could not be read so far; the rest the step decides."""
-        return {"corrupt": self.ledger.state()}
-
-    def seek(self, position: dict[str, Any]) -> None:
-        """Remember what could not be read."""
-        self.ledger.restore(position["corrupt"])
-
-    def close(self) -> None:
-        """Stop the threads."""
-        self._pool.shutdown(cancel_futures=True)
+    def cut(self, row: int, chosen: Sequence[tuple[ImageView, Sequence[float]]]) -> tuple[int, list[Cropped]]:
+        """A picture's crops, (3, size, size) uint8, decoded once and as small as they allow."""
+        wanted = [(Cut(view, u), view.size) for view, u in chosen]
+        shown, found = decoded(self.source, row, wanted, self._resize, self.ledger)
+        return shown, [Cropped(one, cut.chosen) for one, (cut, _) in zip(found, wanted, strict=True)]

@@ -11,6 +11,11 @@ from vicreg._checks import check_integer, check_number, listed, message, require
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
+COEFFICIENTS = ("sim_coeff", "std_coeff", "cov_coeff", "variance_target")
+COUNTS = {"batch_size": 2, "accumulate": 1}
+SAME_FOLDER = "same-folder"
+"""In place of a recipe of views: two samples of one folder are the two views."""
+
 LARGEST_SEED = 2**63 - 2
 """PyTorch's generators take one more; the seed after a run's own serves a second run."""
 
@@ -23,6 +28,8 @@ class Settings(Protocol):
 
 
 S = TypeVar("S", bound=Settings)
+
+LISTS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 def check_types(settings: Settings) -> None:
@@ -65,6 +72,28 @@ def check_ranges(
     for name, least in (whole or {}).items():
         if name in given:
             check_integer(name, given[name], least)
+
+
+def check_micro_batches(batch_size: int, accumulate: int, processes: int = 1) -> None:
+    """Check that every micro-batch of each process has two samples.
+
+    Raises:
+        ValueError: One has not.
+    """
+    each = f" / {processes} devices" if processes > 1 else ""
+    rule, fix = f"be at most half of batch_size = {batch_size}{each}", "Batch norm needs two rows in a micro-batch."
+    require(2 * accumulate * processes <= batch_size, "accumulate", rule, accumulate, fix)
+
+
+def check_batches(batch_size: int, accumulate: int, processes: int) -> None:
+    """Check that a batch can be dealt out to several processes, and cut into micro-batches.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    least, rule = 2 * processes, f"be a multiple of devices * nodes = {processes}, at least twice that"
+    require(batch_size >= least and batch_size % processes == 0, "batch_size", rule, batch_size)
+    check_micro_batches(batch_size, accumulate, processes)
 
 
 def check_device(name: str) -> str:
@@ -126,9 +155,11 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
             return None
         kind = next((one for one in options if typing.get_origin(one) is tuple), kind)
     if typing.get_origin(kind) is tuple:
-        widths = isinstance(value, list | tuple) and all(type(one) is int for one in value)
-        require(widths, name, "be a list of whole numbers", shown(value))
-        return tuple(value)
+        of = typing.get_args(kind)[0]
+        values = [value] if of is str and isinstance(value, str) else value
+        fits = isinstance(values, list | tuple) and all(type(one) in (of, int if of is float else of) for one in values)
+        require(fits, name, f"be a list of {LISTS[of]}", shown(value))
+        return tuple(map(of, values))
     if typing.get_origin(kind) is Literal:
         require(value in typing.get_args(kind), name, f"be one of {listed(typing.get_args(kind))}", shown(value))
         return value

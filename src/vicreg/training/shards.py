@@ -8,13 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
-from torch import Generator, Tensor
+from torch import Generator
 
 from vicreg._checks import require
 from vicreg.data import CorruptImage, Sample, Shards, crops_of
+from vicreg.training.collection import STEPS_AHEAD, Cropped, cuts_of, finished
 from vicreg.training.engine import Machine
 from vicreg.training.feed import Drawn, seed_of
-from vicreg.training.pictures import STEPS_AHEAD, cut, finished
+from vicreg.training.pictures import Cut
 from vicreg.views import ImageView, resized_one
 
 MOST_UNREAD = 1000
@@ -62,7 +63,7 @@ class ShardPictures:
 
     def draw(self, step: int) -> Drawn:
         """The views of the stream's next pictures."""
-        found: list[list[Tensor]] = []
+        found: list[list[Cropped]] = []
         while len(found) < self.each:
             while len(self._waiting) < self.each * (1 + STEPS_AHEAD):
                 self._begin()
@@ -77,7 +78,7 @@ class ShardPictures:
             require(self._unread < MOST_UNREAD, "pictures", rule, f"{MOST_UNREAD} in a row that are not")
         self._generator.manual_seed(seed_of(self.seed, 3, step, self.place.rank))
         views = finished(self.views, found, self.place.device, self._generator)
-        return Drawn(views, n_large=self.n_large)
+        return Drawn(views, n_large=self.n_large, cuts=cuts_of(found, self.place.device))
 
     def _begin(self) -> None:
         sample = next(self.shards)
@@ -87,15 +88,15 @@ class ShardPictures:
         self._waiting.append(_Begun(crops, self.shards.position()))
         self._begun += 1
 
-    def _crops(self, sample: Sample, numbers: Sequence[Sequence[float]]) -> list[Tensor] | None:
-        wanted = [(partial(cut, view, u), view.size) for view, u in zip(self.views, numbers, strict=True)]
+    def _crops(self, sample: Sample, numbers: Sequence[Sequence[float]]) -> list[Cropped] | None:
+        wanted = [(Cut(view, u), view.size) for view, u in zip(self.views, numbers, strict=True)]
         try:
             found = crops_of(sample.opened(), wanted, self._resize)
         except CorruptImage as error:
             self.shards.ledger.add(error)
             return None
         self.shards.ledger.good()
-        return found
+        return [Cropped(one, cut.chosen) for one, (cut, _) in zip(found, wanted, strict=True)]
 
     def position(self) -> dict[str, Any]:
         """Where the stream stands, how many pictures were taken from it, and what could not be read."""
@@ -116,5 +117,5 @@ class ShardPictures:
 
 
 class _Begun(NamedTuple):
-    crops: Future[list[Tensor] | None]
+    crops: Future[list[Cropped] | None]
     after: dict[str, int]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from vicreg._checks import require
 from vicreg.functional import principal_axes
 from vicreg.networks import Branch, JointEmbedding, TableDecoder, TableEncoder, drawn, expander, perceptron
 from vicreg.objectives import Objective, anchor, reconstruction
+from vicreg.training.branches import copies, expander_layers, hidden_widths
 from vicreg.training.config import TableConfig
 from vicreg.training.engine import Callback, Machine, Optimisation, State, machine, start, train
 from vicreg.training.feed import Order, Resident, every_row, full_batches
@@ -151,25 +151,23 @@ def joint_embedding(
         chosen: As in :func:`table_run`.
     """
     generator = Generator().manual_seed(config.seed)
-    count = 1 if config.shared else 2
-    got = f"{len(encoders)} modules with shared={config.shared}"
-    require(len(encoders) in (0, 1, count), "encoder", "be one module, or two with shared=False", got)
-    if encoders:
-        made = [copy.deepcopy(encoders[index % len(encoders)]).cpu() for index in range(count)]
-    else:
-        made = [_encoder(config, x, generator) for _ in range(count)]
+    forms = config.forms()
+    made = copies(encoders, config.branches, config.shared)
+    made = made or [_encoder(config, hidden_widths(form.encoder), x, generator) for form in forms]
     widths = [_width(encoder, x) for encoder in made]
-    heads = [drawn(partial(expander, width, config.expander), generator) for width in widths]
+    layers = expander_layers(forms, widths, config.expander)
+    heads = [drawn(partial(expander, width, rest), generator) for width, *rest in layers]
     branches = [Branch(encoder, head) for encoder, head in zip(made, heads, strict=True)]
     needs = chosen.needs if chosen else config.named().needs | ({"decoder"} if config.reconstruction else set())
     fix = "Pictures have feature maps."
     require("maps" not in needs, "objective", "need no feature maps on a table", sorted(needs), fix)
     decoder = None
     if "decoder" in needs:
-        fix = "Set reconstruction=0, or give encoders of one width."
-        require(len(set(widths)) == 1, "encoder", "be modules of one width to share a decoder", widths, fix)
+        fix = "Set reconstruction=0 (--reconstruction 0), or give encoders of one width."
+        what, be = ("branches", "give representations") if config.branches else ("encoder", "be modules")
+        require(len(set(widths)) == 1, what, f"{be} of one width to share a decoder", widths, fix)
         decoder = _decoder(config, x, widths[0], generator, anchored=chosen is None)
-    beside = predictors(needs, [(width, *config.expander) for width in widths], generator)
+    beside = predictors(needs, layers, generator)
     return JointEmbedding(branches, decoder, predictors=beside, averaged="target" in needs)
 
 
@@ -184,8 +182,10 @@ def _decoder(
     return decoder
 
 
-def _encoder(config: TableConfig, x: NDArray[np.float32], generator: Generator) -> TableEncoder:
-    settings = (x.shape[1], config.n_components, config.encoder, config.linear_path, config.encoder_norm)
+def _encoder(
+    config: TableConfig, hidden: tuple[int, ...], x: NDArray[np.float32], generator: Generator
+) -> TableEncoder:
+    settings = (x.shape[1], config.n_components, hidden, config.linear_path, config.encoder_norm)
     encoder = drawn(lambda: TableEncoder(*settings), generator)
     if config.linear_path:
         projection, offset = whitened_pca(x, encoder.width)

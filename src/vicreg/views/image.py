@@ -158,15 +158,30 @@ class ImageView:
         count, _, height, width = images.shape
         if u is None:
             _check_numbers(0 if self.crops_at_random else NUMBERS)
-            flips = torch.zeros(count, dtype=torch.bool)
-        else:
-            require(u.shape == (count, NUMBERS), "u", f"have shape {(count, NUMBERS)}", tuple(u.shape), DRAW)
-            flips = u[:, -1] < self.flip
-        if self.centre is not None or u is None:
-            chosen = torch.tensor(self.rectangle((), height, width)).expand(count, 4)
-        else:
-            chosen = rectangles(u, height, width, self.scale, self.ratio)
+            u = torch.ones(count, NUMBERS)  # which choose nothing
+        require(u.shape == (count, NUMBERS), "u", f"have shape {(count, NUMBERS)}", tuple(u.shape), DRAW)
+        chosen, flips = self.cuts(u, height, width)
         return resized(images, chosen, flips, self.size, self.interpolation)
+
+    def cuts(self, u: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """What the numbers choose of pictures of one size: each one's rectangle, and whether it is flipped.
+
+        Args:
+            u: (b, 23) numbers from ``draw``.
+            height: Of the pictures in pixels.
+            width: Of the pictures.
+
+        Returns:
+            (b, 4) top, left, height, width, int64; and (b,) bool.
+
+        Example:
+            >>> ImageView(8, scale=(0.25, 0.25), ratio=(1.0, 1.0)).cuts(torch.full((1, NUMBERS), 0.5), 100, 100)
+            (tensor([[25, 25, 50, 50]]), tensor([False]))
+        """
+        flips = u[:, -1] < self.flip
+        if self.centre is None:
+            return rectangles(u, height, width, self.scale, self.ratio), flips
+        return torch.tensor(self.rectangle((), height, width), device=u.device).expand(len(u), 4), flips
 
     def finish(self, crops: Tensor, generator: Generator | None = None) -> Tensor:
         """Crops to what an encoder eats: colour, blur, solarisation, normalisation.

@@ -164,8 +164,10 @@ class SignalView:
         check_signals(crops)
         self._fill(crops.shape[1])  # complains of other channels
         count, device = len(crops), crops.device
-        mean, scale = (constant(numbers, device)[:, None] for numbers in (self.mean, self.std))
-        x = (crops.float() - mean) / scale
+        x = crops.float()
+        if any(self.mean) or set(self.std) != {1.0}:
+            mean, scale = (constant(numbers, device)[:, None] for numbers in (self.mean, self.std))
+            x = (x - mean) / scale
         if not self.finishes_at_random or count == 0:
             return x
         check_generator(generator)

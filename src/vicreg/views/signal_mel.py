@@ -130,7 +130,7 @@ class SpectrogramView:
             others = (torch.arange(count, device=x.device) + shift) % count
             shares = torch.rand(count, generator=generator, device=x.device) * self.mix
             x = mixed_powers(x, x[others], shares)
-        x = (x - self.mean) / self.std
+        x = x.sub_(self.mean).div_(self.std)
         if count == 0:
             return x
         if self.resize != (1.0, 1.0):
@@ -139,8 +139,8 @@ class SpectrogramView:
             if number:
                 check_generator(generator)
                 where = torch.rand(count, number, 2, generator=generator, device=x.device)
-                inside = spans(where, share, x.shape[axis])
-                x = x.masked_fill(inside[:, None, :, None] if axis == 2 else inside[:, None, None], 0.0)
+                beyond = (~spans(where, share, x.shape[axis])).to(x)
+                x *= beyond[:, None, :, None] if axis == 2 else beyond[:, None, None]
         return x
 
     def _resized(self, x: Tensor, generator: Generator | None) -> Tensor:

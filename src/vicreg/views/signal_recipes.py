@@ -10,7 +10,7 @@ from vicreg.views.signal import SignalView
 from vicreg.views.signal_mel import SpectrogramView
 from vicreg.views.spectrogram import Mel
 
-View = SignalView | SpectrogramView
+ViewOfSignal = SignalView | SpectrogramView
 
 WAVE, MEL = "wave", "mel"
 BRANCHES = (WAVE, MEL)
@@ -48,7 +48,7 @@ def signal_views(
     mel: Mel | None = None,
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
-) -> tuple[View, ...]:
+) -> tuple[ViewOfSignal, ...]:
     """A view for each branch, by the name of a recipe.
 
     Args:
@@ -71,7 +71,7 @@ def signal_views(
     recipe = SIGNAL_RECIPES[check_choice("views", name, SIGNAL_RECIPES)]
     require(len(branches) > 0, "branches", "be one at least", "none")
     scale: dict[str, Any] = {"mean": tuple(mean), "std": tuple(std)}
-    views: list[View] = []
+    views: list[ViewOfSignal] = []
     for branch in branches:
         if check_choice("a branch", branch, BRANCHES) == WAVE:
             views.append(SignalView(length, **recipe[WAVE], **scale))

@@ -26,10 +26,30 @@ def windows(signals: Tensor, starts: Tensor, length: int, lengths: Tensor, fill:
         >>> windows(x, torch.tensor([1]), 3, torch.tensor([3]), torch.tensor([9.0])).tolist()
         [[[2.0, 3.0, 9.0]]]
     """
+    # On a CPU slices are copied five times as fast as samples are gathered, of which a GPU knows nothing.
+    cut = sliced if signals.device.type == "cpu" else picked
+    return cut(signals, starts, length, lengths, fill)
+
+
+def picked(signals: Tensor, starts: Tensor, length: int, lengths: Tensor, fill: Tensor) -> Tensor:
+    """As :func:`windows`, all samples at once."""
     places = starts[:, None] + torch.arange(length, device=signals.device)
     outside = (places < 0) | (places >= lengths[:, None])
     index = places.clamp(0, signals.shape[2] - 1)[:, None].expand(-1, signals.shape[1], -1)
     return torch.where(outside[:, None], fill.to(signals)[:, None], signals.gather(2, index))
+
+
+def sliced(signals: Tensor, starts: Tensor, length: int, lengths: Tensor, fill: Tensor) -> Tensor:
+    """As :func:`windows`, signal by signal."""
+    found = signals.new_empty(len(starts), signals.shape[1], length)
+    every = zip(signals.unbind(), found.unbind(), starts.tolist(), lengths.tolist(), strict=True)
+    for signal, crop, start, time in every:
+        begin, end = max(start, 0), min(start + length, time)
+        if end - begin < length:
+            crop.copy_(fill.to(found)[:, None].expand(-1, length))
+        if end > begin:
+            crop[:, begin - start : end - start] = signal[:, begin:end]
+    return found
 
 
 def rolled(signals: Tensor, shifts: Tensor) -> Tensor:
@@ -131,8 +151,11 @@ def stretched(spectrograms: Tensor, scale: Tensor, centre: Tensor) -> Tensor:
         >>> stretched(x, torch.tensor([[1.0, 0.5]]), torch.tensor([[0.0, 0.0]])).flatten()
         tensor([0.7500, 1.2500, 1.7500, 2.2500])
     """
-    theta = spectrograms.new_zeros(len(spectrograms), 2, 3)
-    theta[:, 0, 0], theta[:, 1, 1] = scale[:, 1], scale[:, 0]
-    theta[:, 0, 2], theta[:, 1, 2] = centre[:, 1], centre[:, 0]
-    grid = torch.nn.functional.affine_grid(theta, list(spectrograms.shape), align_corners=False)
+    count, _, bands, frames = spectrograms.shape
+    # affine_grid would multiply matrices for each place, which takes twice as long as the rest.
+    grid = spectrograms.new_empty(count, bands, frames, 2)
+    for axis, size in enumerate((bands, frames)):
+        middles = (2 * torch.arange(size, device=grid.device, dtype=grid.dtype) + 1) / size - 1
+        places = torch.addcmul(centre[:, axis, None], scale[:, axis, None], middles)
+        grid[..., 1 - axis] = places[:, :, None] if axis == 0 else places[:, None]
     return torch.nn.functional.grid_sample(spectrograms, grid, align_corners=False)

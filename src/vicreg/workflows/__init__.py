@@ -2,33 +2,45 @@
 
 from vicreg.workflows.about import Columns, read_settings
 from vicreg.workflows.checkpoints import Collapsed, Interrupted
+from vicreg.workflows.collection_embedding import embed_collection
+from vicreg.workflows.collection_fitting import fit_collection, resume_collection
+from vicreg.workflows.collection_judging import evaluate_collection
 from vicreg.workflows.diagnosing import diagnose
 from vicreg.workflows.embedding import embed
 from vicreg.workflows.exporting import export
 from vicreg.workflows.fitting import fit, resume
-from vicreg.workflows.image_embedding import embed_images
-from vicreg.workflows.image_fitting import fit_images, resume_images
-from vicreg.workflows.image_judging import evaluate_images
 from vicreg.workflows.judging import Judged, demo, evaluate
 from vicreg.workflows.kinds import check_there, kind_of_run
+from vicreg.workflows.medium import Reading
+from vicreg.workflows.pair_about import Pairing
+from vicreg.workflows.pair_embedding import embed_pair
+from vicreg.workflows.pair_fitting import fit_pair, resume_pair
+from vicreg.workflows.pair_judging import JudgedPair, evaluate_pair
 
 __all__ = [
     "Collapsed",
     "Columns",
     "Interrupted",
     "Judged",
+    "JudgedPair",
+    "Pairing",
+    "Reading",
     "check_there",
     "demo",
     "diagnose",
     "embed",
-    "embed_images",
+    "embed_collection",
+    "embed_pair",
     "evaluate",
-    "evaluate_images",
+    "evaluate_collection",
+    "evaluate_pair",
     "export",
     "fit",
-    "fit_images",
+    "fit_collection",
+    "fit_pair",
     "kind_of_run",
     "read_settings",
     "resume",
-    "resume_images",
+    "resume_collection",
+    "resume_pair",
 ]

@@ -18,10 +18,10 @@ from vicreg._checks import listed, message, require, shown
 from vicreg.data import Frame, fingerprint, read_table
 from vicreg.evaluation import hold_out
 from vicreg.runs import Run
-from vicreg.training.config import ImageConfig, TableConfig
-from vicreg.training.settings import from_mapping, to_mapping
+from vicreg.training.config import TableConfig
+from vicreg.training.settings import Settings, from_mapping, to_mapping
 
-C = TypeVar("C", TableConfig, ImageConfig)
+C = TypeVar("C", bound=Settings)
 
 EMBEDDING_COLUMN = re.compile(r"vicreg\d+")
 

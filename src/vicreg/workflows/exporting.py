@@ -6,17 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vicreg import runs
-from vicreg.inference import ImageEmbedder, load_as
-from vicreg.networks.export import exported
+from vicreg._checks import require
+from vicreg.inference import load_as
 from vicreg.workflows.embedding import check_apart
+from vicreg.workflows.kinds import kind_of_run
+from vicreg.workflows.media import MEDIA
+
+FIX = "vicreg.load(RUN) embeds in Python."
 
 
 def export(folder: Path, format: str, out: Path, say: Callable[[str], None] = print) -> None:
     """Write a run's encoder in a form that other programs read.
 
     Args:
-        folder: A finished run on pictures.
-        format: torchvision (a PyTorch state dict), safetensors or onnx (checked in onnxruntime).
+        folder: A finished run on pictures or signals.
+        format: torchvision (a PyTorch state dict), safetensors or onnx (checked in onnxruntime); of signals only
+            safetensors.
         out: The file to write.
         say: Told in words what to know about it.
 
@@ -26,9 +31,10 @@ def export(folder: Path, format: str, out: Path, say: Callable[[str], None] = pr
         OSError: The file cannot be written.
     """
     check_apart(out, folder, folder)
-    embedder = load_as(ImageEmbedder, folder)
-    view = embedder.view
-    found = exported(embedder.encoder, format, mean=view.mean, std=view.std, size=view.size)
+    kind = kind_of_run(folder)
+    require(kind in MEDIA, repr(str(folder)), "be a run on pictures or signals", f"one on a {kind}", FIX)
+    medium = MEDIA[kind]
+    found = medium.exported(load_as(medium.embedder, folder), format)
     runs.write_atomically(out, found.content)
     for note in found.notes:
         say(note)

@@ -10,9 +10,11 @@ from vicreg.data import is_url, kind_of
 from vicreg.runs import Run
 from vicreg.training.config import CONFIGS
 
+NAMES = {"table": "a table", "signal": "sounds or other signals"}
+
 
 def kind_of_run(folder: Path) -> str:
-    """The kind of source that a run was fitted on: ``table`` or ``image``.
+    """The kind of source that a run was fitted on: ``table``, ``image``, ``signal`` or ``pair``.
 
     Raises:
         ValueError: It is no run, or of a kind that this version does not know.
@@ -33,7 +35,7 @@ def kind_of_pictures(where: str) -> str:
     """
     check_there(where)
     kind = kind_of(where)
-    require(kind != "table", shown(where), "be pictures", "a table")
+    require(kind in ("image", "shards"), shown(where), "be pictures", NAMES.get(kind))
     return kind
 
 

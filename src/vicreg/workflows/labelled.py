@@ -1,4 +1,4 @@
-"""Pictures that have a class."""
+"""Items of a collection that have a class."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vicreg.data import ImageSource
+from vicreg.workflows.medium import Source
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Pictures of a source that have a class.
+    """Items of a source that have a class.
 
     Attributes:
-        source: The pictures.
+        source: The collection.
         rows: Which of them.
         labels: (len(rows),) their classes.
     """
 
-    source: ImageSource
+    source: Source
     rows: NDArray[np.int64]
     labels: NDArray[Any]
 

@@ -1,72 +1,71 @@
-"""What is looked at while pictures are learnt from: an online probe, and at every epoch readings and neighbours."""
+"""What is looked at while a collection is learnt from: an online probe, and at every epoch readings and neighbours."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from vicreg.data import Corrupt
 from vicreg.evaluation import OnlineLinear, epoch_readings, weighted_knn
-from vicreg.inference import ImageEmbedder
-from vicreg.networks import output_width
+from vicreg.training.collection import threads
 from vicreg.training.engine import State
 from vicreg.training.feed import seed_of
-from vicreg.training.image import ImageRun
-from vicreg.training.pictures import threads
-from vicreg.views import evaluation_view
-from vicreg.workflows.image_about import Pictures
+from vicreg.workflows.collection_about import Collection
+from vicreg.workflows.medium import Embeds, Prepared
 
 MOST, FEWEST = 2048, 128
-"""Pictures that readings are taken of: a tenth of what is learnt from, within these bounds."""
+"""Items that readings are taken of: a tenth of what is learnt from, within these bounds."""
 NEIGHBORS = 20
 
 
 class Watch:
     """A callback that leaves a line for every epoch. It takes no part in learning: what it sees has no gradient.
 
-    The online probe answers for each batch's augmented pictures before it learns from them. At the end of an epoch,
-    held-out pictures are asked for their nearest among some that are learnt from; readings are of the former, or
-    without labels of the latter. In a stream they are of the last batches' augmented pictures.
+    The online probe answers for each batch's augmented items before it learns from them. At the end of an epoch,
+    held-out items are asked for their nearest among some that are learnt from; readings are of the former, or
+    without labels of the latter. In a stream they are of the last batches' augmented items.
 
     Args:
         run: What is watched.
-        pictures: Its source.
-        workers: Threads that open pictures.
+        collection: Its source.
+        workers: Threads that open items.
 
     Attributes:
         lines: What was found at each epoch, by name.
     """
 
-    def __init__(self, run: ImageRun, pictures: Pictures, workers: int | None = None) -> None:
+    def __init__(self, run: Prepared, collection: Collection, workers: int | None = None) -> None:
         self.run = run
-        self.pictures = pictures
+        self.collection = collection
         self.workers = threads(workers)
         self.lines: list[dict[str, float]] = []
         self._recent: list[Tensor] = []
         self._since = (run.state.step, time.monotonic())
-        self._all_known = pictures.codes is not None and bool((pictures.codes >= 0).all())
-        self._bank, self._asked = _chosen(pictures, run.how.seed)
+        self._all_known = collection.codes is not None and bool((collection.codes >= 0).all())
+        self._bank, self._asked = _chosen(collection, run.how.seed)
         self._probe: OnlineLinear | None = None
-        if pictures.codes is not None:
-            blank = torch.zeros(2, 3, run.size, run.size, device=run.place.device)
-            width = output_width(run.state.model.encoder, blank)
-            self._probe = OnlineLinear(width, len(pictures.classes), seed=run.how.seed, device=run.place.device)
+        if collection.codes is not None:
+            with _still(run.state.model):
+                width = collection.medium.trained(run).width
+            self._probe = OnlineLinear(width, len(collection.classes), seed=run.how.seed, device=run.place.device)
 
     def __call__(self, state: State) -> None:
         """After every step."""
         if state.joint is None or state.drawn is None:
             return
-        h, labels = state.joint.h[0], state.drawn.labels
+        h, labels = self.collection.medium.seen(self.run, state.joint.h), state.drawn.labels
         if self._probe is not None and labels is not None:
             known = labels >= 0
             if self._all_known or int(known.sum()) > 1:
                 self._probe.step(h, labels) if self._all_known else self._probe.step(h[known], labels[known])
-        if self.pictures.source is None:
+        if self.collection.source is None:
             self._recent = [*self._recent[-MOST // len(h) :], h]
         if state.step % self.run.epoch == 0 or state.step == state.steps:
             self._look(state)
@@ -79,7 +78,7 @@ class Watch:
             "epoch": state.step / self.run.epoch,
             "step": float(state.step),
             "learning_rate": state.optimizer.param_groups[0]["lr"],
-            "pictures_per_second": steps * batch / seconds,
+            f"{self.collection.medium.nouns}_per_second": steps * batch / seconds,
         }
         if self._probe is not None:
             line["online_linear"] = float(self._probe.accuracy())
@@ -90,32 +89,28 @@ class Watch:
         self._since = (state.step, time.monotonic())
 
     def _readings(self, state: State) -> dict[str, float]:
-        if self.pictures.source is None:
+        if self.collection.source is None:
             recent = torch.cat(self._recent)[-MOST:].float().cpu()
             return epoch_readings(recent) if torch.isfinite(recent).all() else {}
-        encoder, training = state.model.encoder, state.model.training
-        state.model.eval()
-        embedder = ImageEmbedder(encoder, evaluation_view(self.run.size))
-        try:
+        with _still(state.model):
+            embedder = self.collection.medium.trained(self.run)
             bank, bank_rows = self._embedded(embedder, self._bank)
             asked, asked_rows = self._embedded(embedder, self._asked)
-        finally:
-            state.model.train(training)
         if len(bank) < 2 or not torch.isfinite(bank).all():  # none can be read, or the run has diverged and will say so
             return {}
         found = epoch_readings(bank if len(asked) < FEWEST else asked)
-        codes = self.pictures.codes
+        codes = self.collection.codes
         k = min(NEIGHBORS, len(bank))
         if codes is not None and len(asked) and k:
-            answers = weighted_knn(bank, codes[bank_rows], asked, len(self.pictures.classes), k=(k,))[k]
+            answers = weighted_knn(bank, codes[bank_rows], asked, len(self.collection.classes), k=(k,))[k]
             found["knn"] = float((np.asarray(answers) == codes[asked_rows]).mean())
         return found
 
-    def _embedded(self, embedder: ImageEmbedder, rows: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
-        if self.pictures.source is None or not len(rows):
+    def _embedded(self, embedder: Embeds, rows: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
+        if self.collection.source is None or not len(rows):
             return torch.empty(0, 1), rows
         patient = Corrupt(1.0)  # the run's own ledger decides on how many are too many
-        found = list(embedder.stream(self.pictures.source, rows, patient, self.workers))
+        found = list(embedder.stream(self.collection.source, rows, patient, self.workers))
         if not found:
             return torch.empty(0, 1), rows[:0]
         return torch.from_numpy(np.concatenate([h for _, h in found])), np.concatenate([which for which, _ in found])
@@ -142,14 +137,26 @@ class Watch:
             self._probe.restore({name.removeprefix("online."): value for name, value in named.items()})
 
 
-def _chosen(pictures: Pictures, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Some labelled pictures that are learnt from, and some that are held out."""
-    if pictures.source is None:
+@contextmanager
+def _still(model: nn.Module) -> Iterator[None]:
+    """A model in evaluation mode; each of its modules is left as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _chosen(collection: Collection, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Some labelled items that are learnt from, and some that are held out."""
+    if collection.source is None:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    learnt, held = pictures.rows, np.flatnonzero(pictures.held)
-    if pictures.codes is not None:
-        learnt = learnt[pictures.codes[learnt] >= 0]
-    most = min(MOST, max(FEWEST, len(pictures.rows) // 10))
+    learnt, held = collection.rows, np.flatnonzero(collection.held)
+    if collection.codes is not None:
+        learnt = learnt[collection.codes[learnt] >= 0]
+    most = min(MOST, max(FEWEST, len(collection.rows) // 10))
     generator = Generator().manual_seed(seed_of(seed, 5))
 
     def some(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:

@@ -1,12 +1,11 @@
-"""Embedding pictures with a finished run, as a stream."""
+"""Embedding a collection with a finished run, as a stream."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,69 +16,76 @@ from numpy.typing import NDArray
 
 from vicreg import runs
 from vicreg._checks import check_integer, listed, require, shown
-from vicreg.data import Corrupt, CorruptImage, Sample, every_sample, read_images, shard_urls
-from vicreg.inference import ImageEmbedder, crops_of_each, load_as
+from vicreg.data import Corrupt
+from vicreg.inference import load_as
+from vicreg.runs import Run
+from vicreg.training.collection import threads
 from vicreg.training.engine import device_of
-from vicreg.training.pictures import threads
-from vicreg.workflows.embedding import check_apart
-from vicreg.workflows.kinds import kind_of_pictures
+from vicreg.workflows.collection_about import read_about_collection
+from vicreg.workflows.embedding import Say, check_apart
+from vicreg.workflows.kinds import kind_of_run
+from vicreg.workflows.media import MEDIA
+from vicreg.workflows.medium import Reading
 
-Say = Callable[[str], None]
 
-
-def embed_images(
+def embed_collection(
     folder: Path,
     where: str,
     out: Path,
+    reading: Reading | None = None,
     *,
     device: str = "auto",
     workers: int | None = None,
     max_corrupt: float = 0.05,
     say: Say = print,
 ) -> None:
-    """Embed pictures and write them, with their names, as Parquet; memory does not grow with their number.
+    """Embed pictures or signals and write them, with their names, as Parquet; memory does not grow with their number.
 
     Under ``torchrun`` each process embeds its own share, and ``out`` becomes a folder of parts, which is read like a
     file.
 
     Args:
         folder: A finished run.
-        where: Pictures; of shards, each process takes its own.
+        where: The collection; of shards of pictures, each process takes its own.
         out: The Parquet file to write, replaced whole or not at all.
+        reading: How it is read; None for as the run's own source was.
         device: auto, cpu, cuda, cuda:N or mps.
-        workers: Threads that open pictures.
-        max_corrupt: Share of pictures that may be unreadable; those are left out.
+        workers: Threads that open items.
+        max_corrupt: Share of items that may be unreadable; those are left out.
         say: Told in words what was done.
 
     Raises:
-        ValueError: No finished run on pictures, nothing to embed, or too many pictures are corrupt.
+        ValueError: No finished run on a collection, nothing to embed, or too many items are corrupt.
         OSError: ``out`` cannot be written.
     """
     require(out.suffix == ".parquet", "--out", "name a .parquet file", shown(str(out)))
     check_apart(out, Path(where), folder)
     if workers is not None:
         check_integer("workers", workers, 1)
-    shards = kind_of_pictures(where) == "shards"
+    medium = MEDIA[kind_of_run(folder)]
+    stream = medium.stream if medium.streams(where) else None
     rank, count = own_share()
-    embedder = load_as(ImageEmbedder, folder).to(_own_device(device))
+    embedder = load_as(medium.embedder, folder).to(_own_device(device))
     path = own_part(out, rank, count)
-    if shards:
+    found: Iterator[tuple[list[str], NDArray[np.float32]]]
+    if stream is not None:
         ledger = Corrupt(max_corrupt)
-        found = _of_shards(embedder, shard_urls(where)[rank::count], ledger, threads(workers))
+        found = stream.embedded(embedder, where, rank, count, ledger, threads(workers))
     else:
-        source = read_images(where)
+        _, own, _ = read_about_collection(Run(folder), medium)
+        source = medium.opened(where, medium.like(where, reading or Reading(), own, embedder))
         ledger = Corrupt(max_corrupt, of=len(source))
         rows = np.arange(rank, len(source), count)
         parts = embedder.stream(source, rows, ledger, threads(workers))
         found = (([source.names[row] for row in some], h) for some, h in parts)
     written = 0
-    with _written(path, embedder.width) as write:
+    with streamed(path, embedder.width) as write:
         for names, h in found:
             write(names, h)
             written += len(names)
     for text in ledger.news():
         say(f"left out: {text}")
-    say(f"Wrote {written:,} pictures of {embedder.width} numbers to {path}.")
+    say(f"Wrote {written:,} {medium.nouns} of {embedder.width} numbers to {path}.")
 
 
 def own_share() -> tuple[int, int]:
@@ -113,30 +119,14 @@ def _own_device(name: str) -> torch.device:
     return device
 
 
-def _of_shards(
-    embedder: ImageEmbedder, urls: Sequence[str], ledger: Corrupt, workers: int
-) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
-    """Names and embeddings of the pictures in shards, one shard after the other."""
-
-    def pictures() -> Iterator[tuple[str, Callable[[], NDArray[np.uint8]]]]:
-        for url in urls:
-            try:
-                for sample in every_sample(url):
-                    yield sample.name, partial(_picture, sample)
-            except CorruptImage as damaged:
-                ledger.add(damaged)
-
-    for names, crops in crops_of_each(pictures(), embedder.view.crop_one, ledger, workers):
-        yield names, embedder.encode(crops)
-
-
-def _picture(sample: Sample) -> NDArray[np.uint8]:
-    return sample.opened().pixels()
-
-
 @contextmanager
-def _written(path: Path, width: int) -> Iterator[Callable[[list[str], NDArray[np.float32]], None]]:
-    """Writes rows to a file that gets its name once it is whole."""
+def streamed(path: Path, width: int) -> Iterator[Callable[[list[str], NDArray[np.float32]], None]]:
+    """Writes names and embeddings, some at a time, to a Parquet file that gets its name once it is whole.
+
+    Args:
+        path: The file.
+        width: Numbers of an embedding.
+    """
     schema = pa.schema([("name", pa.string()), *((f"vicreg{index}", pa.float32()) for index in range(width))])
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
