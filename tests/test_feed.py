@@ -195,7 +195,8 @@ def test_too_many_corrupt_pictures_end_the_run_and_its_threads(files):
     for index in range(4):
         files[index].write_bytes(b"nothing")
     feed = opened(GivenImages(files), ledger=Corrupt(0.1, of=N))
-    with pytest.raises(ValueError, match="corrupt pictures must be at most 0.1 of all .* got 3 of 20"):
+    # Threads may have met the fourth before the third is told of.
+    with pytest.raises(ValueError, match="corrupt pictures must be at most 0.1 of all .* got [34] of 20"):
         list(map(feed.draw, range(10)))
     feed.close()
     assert alive() == []
