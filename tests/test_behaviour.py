@@ -20,6 +20,7 @@ def spread(**parameters):
     return float(VICReg(**{**PAPER, **parameters}, random_state=0).fit_transform(X).std(axis=0).mean())
 
 
+@pytest.mark.slow
 def test_without_the_variance_term_the_embedding_collapses_and_the_monitor_says_so():
     with pytest.warns(CollapseWarning, match="collapse"):
         assert spread(std_coeff=0.0) < 0.05

@@ -327,6 +327,7 @@ def objective(rank):
     return {name: value.item() for name, value in values.items()} | {"total": total.item()}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own, while it traces
 def test_compiled(pools):
     for eager, traced in zip(pools(2).run(compiled, False), pools(2).run(compiled, True), strict=True):
@@ -370,6 +371,7 @@ def in_fabric(rank):
     return network.module.weight.grad.tolist()
 
 
+@pytest.mark.slow
 def test_the_example_by_torchrun():
     """In the user's own script, without set-up."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", EXAMPLE]

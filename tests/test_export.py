@@ -50,6 +50,7 @@ def check_onnx(encoder, rtol=1e-4):
     return content, notes
 
 
+@pytest.mark.slow
 def test_onnx_gives_what_the_encoder_gives(recwarn, caplog):
     content, notes = check_onnx(small())
     assert not recwarn.list

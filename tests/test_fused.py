@@ -243,6 +243,7 @@ def test_badly_scaled_columns_gram():
     assert (z.grad.double() - gradient).norm() < 1e-6 * with_diagonal.norm()
 
 
+@pytest.mark.slow
 def test_long_sums_keep_their_digits():
     z = normal(2048, 2048, dtype=torch.float32)
     value = evaluate(Formula(invariance=1.0, covariance=(1.0, 1.0)), (z, -z))

@@ -22,6 +22,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 def test_pairs_of_one_class_would_teach_the_labels(capsys):
     tree(Path("tree"))
     assert run("fit", "tree", "--labels", "folder", "--views", "same-folder", *SHORT) == 2
@@ -35,6 +36,7 @@ def test_pairs_of_one_class_would_teach_the_labels(capsys):
     assert run("fit", "tree", "--labels", "folder", "--views", "same-folder", *SHORT) == 0
 
 
+@pytest.mark.slow
 def test_changed_labels_are_noticed_and_the_split_is_the_fits(capsys):
     array("a.npz")
     assert run("fit", "a.npz", "--labels", "labels", *SHORT, "--out", "run") == 0

@@ -69,6 +69,7 @@ def raised_at(step, number):
     return lambda state: signal.raise_signal(number) if state.step == step else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_saves_and_resumed_is_bit_identical(whole, capsys, monkeypatch, number, status):
     with monkeypatch.context() as patch:
@@ -141,6 +142,7 @@ def test_the_second_fit_shows_its_progress(capsys):
     assert capsys.readouterr().err.count("step 10/10") == 2
 
 
+@pytest.mark.slow
 def test_stopped_between_two_fits_goes_on(whole, capsys, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt

@@ -183,6 +183,7 @@ def test_messages_about_views():
         VICRegLoss()(A.numpy(), B.numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own, while it traces
 def test_compiles_without_a_graph_break():
     z, other = A.float().requires_grad_(), B.float()

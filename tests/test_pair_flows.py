@@ -184,6 +184,7 @@ def interrupt_at(step):
     return callback
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("left", "right"), [("upper.csv", "lower.parquet"), ("pictures", "lower.parquet")])
 def test_resumed_is_uninterrupted(place, tmp_path, left, right):
     config = PairConfig(**{**vars(TINY), "steps": 6})
