@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from measure import in_turn, ratios, summary
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812  # the name PyTorch users know
 
 from vicreg.views.crop import SMALL
 from vicreg.views.image import ImageView, image_views

@@ -54,14 +54,14 @@ def embed(
     options = {"device": device, "workers": workers, "max_corrupt": max_corrupt}
     if kind == "pair":
         (reading,) = readings_of([source], rate, None)
-        workflows.embed_pair(run, source, out, side, reading, say=say, **options)  # type: ignore[arg-type]
+        workflows.embed_pair(run, source, out, side, reading, say=say, **options)  # type: ignore[arg-type]  # of several types
         return
     _check_left_out(kind, **{"--side": side}, **({"--rate": rate} if kind != "signal" else {}))
     if kind == "table":
         workflows.embed(run, Path(source), out, say)
     else:
         reading = Reading(rate=rate)
-        workflows.embed_collection(run, source, out, reading, say=say, **options)  # type: ignore[arg-type]
+        workflows.embed_collection(run, source, out, reading, say=say, **options)  # type: ignore[arg-type]  # of several types
 
 
 def evaluate(
@@ -110,7 +110,7 @@ def evaluate(
     _check_left_out(kind, **({"--rate": rate} if kind != "signal" else {}))
     options = {"augmented": augmented, "shares": shares, "device": device}
     reading = Reading(labels, rate)
-    tell(workflows.evaluate_collection(run, source, reading, test, say=say, **options))  # type: ignore[arg-type]
+    tell(workflows.evaluate_collection(run, source, reading, test, say=say, **options))  # type: ignore[arg-type]  # of several types
 
 
 def diagnose(source: Annotated[Path, Positional, arg(metavar="SOURCE")]) -> None:

@@ -77,7 +77,7 @@ def fit(
     with progress() as callback:
         begin = workflows.resume if resume else workflows.fit
         options = {"callbacks": [callback], "say": say, "stop_on_collapse": stop_on_collapse}
-        judged = begin(source, folder, columns, settings, **options)  # type: ignore[arg-type]
+        judged = begin(source, folder, columns, settings, **options)  # type: ignore[arg-type]  # of several types
     tell(judged)
     say(f"The run is in {folder}.")
 
@@ -189,7 +189,7 @@ def fit_pair(
     with progress() as callback:
         begin = workflows.resume_pair if resume else workflows.fit_pair
         options = {"callbacks": [callback], "say": say, "stop_on_collapse": stop_on_collapse}
-        judged = begin(left, right, folder, pairing, settings, **options)  # type: ignore[arg-type]
+        judged = begin(left, right, folder, pairing, settings, **options)  # type: ignore[arg-type]  # of several types
     say("\n" + judged.in_words())
     say(f"The run is in {folder}.")
 
@@ -206,7 +206,7 @@ def _fit_collection(
     with progress() as callback:
         begin = workflows.resume_collection if resume else workflows.fit_collection
         options = {"callbacks": [callback], "say": say, "stop_on_collapse": stop_on_collapse}
-        judged = begin(source, folder, reading, settings, **options)  # type: ignore[arg-type]
+        judged = begin(source, folder, reading, settings, **options)  # type: ignore[arg-type]  # of several types
     if own_number() == 0:
         tell(judged)
         say(f"The run is in {folder}.")

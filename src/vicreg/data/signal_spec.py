@@ -71,7 +71,7 @@ class SignalSpec:
             ValueError: It is not one that ``to_json`` writes.
         """
         try:
-            known: dict[str, Any] = dict(record)  # type: ignore[call-overload]
+            known: dict[str, Any] = dict(record)  # type: ignore[call-overload]  # what is none raises
             rate = known.pop("rate")
             spec = cls(
                 int(known.pop("channels")),

@@ -86,7 +86,7 @@ class Tar:
         leaps = not is_url(url) and url.lower().endswith(".tar")
         try:
             with _reading(url):
-                self._tar = tarfile.open(fileobj=self._file, mode="r:" if leaps else "r|*")  # noqa: SIM115
+                self._tar = tarfile.open(fileobj=self._file, mode="r:" if leaps else "r|*")  # noqa: SIM115  # close() closes it
                 self._ahead = self._next_file()
         except BaseException:
             self._file.close()
