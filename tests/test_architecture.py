@@ -28,10 +28,13 @@ ROWS = {
     "training": 4,
     "supervised": 4,
     "estimators": 5,
-    "paired": 6,
-    "workflows": 5,
-    "pretraining": 6,
-    "cli": 6,
+    "portrait": 5,
+    "report": 5,
+    "workflows": 6,
+    "paired": 7,
+    "pretraining": 7,
+    "tuning": 7,
+    "cli": 8,
 }
 ONLY = {
     "views": {"_checks"},
@@ -42,6 +45,7 @@ ONLY = {
     "evaluation": {"_checks", "functional"},
     "diagnostics": {"_checks", "functional"},
     "supervised": {"_checks", "distributed", "functional"},
+    "report": {"_checks", "runs"},
     "inference": {"_checks", "data", "networks", "runs", "views"},
 }
 FORBIDDEN = {("training", "evaluation"), ("training", "inference")}
@@ -58,6 +62,11 @@ OPTIONAL = {
     "onnxruntime",
     "soundfile",
     "soxr",
+    "optuna",
+    "plotly",
+    "jinja2",
+    "umap",
+    "tensorboard",
 }
 OPTIONAL_FILES = {
     "views/neighbors.py",
