@@ -12,6 +12,7 @@ demo: .venv/ready
 	$(BIN)/vicreg demo
 
 test: .venv/ready
+	.ci/chromium
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow
 
