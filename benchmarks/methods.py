@@ -12,7 +12,8 @@ that are reported, at the best trial's settings and with all training rows, from
 no reconstruction term and no linear path, so that nothing but the objective keeps a representation from collapse.
 
 --part ablations (digits): VICReg's coefficients, expander, batch size, and batch norm left out. --part defaults:
-``vicreg fit`` on digits with each objective. --part cost: seconds and memory of an objective and of a step. cifar10 is
+``vicreg fit`` on digits with each objective. --part cost: seconds and memory of a step (those of an
+objective alone are in objectives.py). cifar10 is
 for a GPU and only run when it is named. Every finished fit is written at once to benchmarks/out/methods.jsonl and
 skipped when the command is run again, so that a study can go on later; --docs writes methods.md there from what is
 finished, and runs nothing.
@@ -140,8 +141,6 @@ def main() -> None:
             once(other, {"step": name}, lambda p=problem, f=firsts: methods_cost.steps(p, f, options.seconds))
     for name in methods_defaults.NAMES if "defaults" in options.part else ():
         once(other, {"defaults": name}, lambda method=name: methods_defaults.fitted(method))
-    for n, d in methods_cost.SIZES if "cost" in options.part else ():
-        once(other, {"n": n, "d": d}, lambda rows=n, width=d: methods_cost.alone(rows, width, options.seconds))
 
 
 if __name__ == "__main__":

@@ -37,10 +37,9 @@ are the most that tensors took at one time in a step. The knob is what was tuned
 a published weight (of the terms that keep the embedding from collapse), SimCLR's temperature, BYOL's momentum.
 """
 COST = """
-Forward and backward of the objective alone on random embeddings of two views, on one thread, in turn in one run:
-milliseconds, and the time over that of its bare matrix products (medians, quartiles in brackets), which make no use of
-symmetry. Then a whole training step over the same networks' with next to nothing for an objective. BYOL, SimSiam and
-the variance term need no products.
+A training step over that of the same networks with next to nothing for an objective, in turn in one run on one thread:
+medians, quartiles in brackets. What objectives cost alone, beside their matrix products, is in
+[objectives.md](objectives.md).
 """
 DEFAULTS = """
 Linear probe on validation rows at the published weights and a learning rate of .001, one seed. Last column:
@@ -101,7 +100,9 @@ def at_defaults(found: Found, commands: list[dict]) -> Iterator[str]:
             "" if one is None else f"{text(one['linear'])}, {one['rankme']:.1f}{', ' * bool(state)}{state}{warned}"
         )
         rows.append(row)
-    yield f"\n## At the defaults\n{DEFAULTS}"
+    tried = sum(one not in {"", row[0]} for row in rows for one in row)
+    failed = sum("collapsed" in one for row in rows for one in row)
+    yield f"\n## At the defaults\n{DEFAULTS}{failed} of these {tried} representations have collapsed.\n"
     yield table(["objective", *(TITLES[data] for data in sets), "`vicreg fit` on digits"], rows)
 
 
@@ -127,23 +128,15 @@ def ablated(found: Found) -> Iterator[str]:
 
 
 def costs(rows: list[dict]) -> Iterator[str]:
-    """Objectives alone against their products, and in a step."""
+    """Objectives in a step."""
     yield f"\n## Cost\n{COST}"
-    sizes = {f"{row['n']} x {row['d']}": named(row["found"]) for row in rows if "n" in row}
     steps = {TITLES[row["step"]]: named(row["found"]) for row in rows if "step" in row}
-    head = ["objective"]
-    for size in sizes:
-        head += [f"{size}, ms", "products x"]
-    head += [f"step on {name}" for name in steps]
-    body = []
-    for method in METHODS:
-        line = [method]
-        for of in sizes.values():
-            line += [f"{1e3 * of[method]['seconds']['median']:.3g}", ratio(of[method]["products"])]
-        line += [ratio(of[method]["networks"]) if method in of else "" for of in steps.values()]
-        body.append(line)
-    if sizes or steps:
-        yield table(head, body)
+    lines = [
+        [method, *(ratio(of[method]["networks"]) if method in of else "" for of in steps.values())]
+        for method in METHODS
+    ]
+    if steps:
+        yield table(["objective", *steps], lines)
 
 
 def named(rows: list[dict]) -> dict[str, dict]:
@@ -161,7 +154,7 @@ def unfinished(found: Found, other: list[dict]) -> list[str]:
         missing.append("the ablations")
     if sum("defaults" in row for row in other) < len(METHODS) - 1:
         missing.append("the command line's defaults")
-    return missing + ["cost"] * (not any("n" in row for row in other))
+    return missing + ["cost"] * (not TITLES.keys() - {"cifar10"} <= {row.get("step") for row in other})
 
 
 def page(found: Found, other: list[dict]) -> Iterator[str]:
