@@ -1,5 +1,7 @@
 """The commands as people type them, and a table for them: shared by the tests of the command line."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -37,3 +39,20 @@ def run(*words):
 def fitted(*more):
     """A run in runs/people of the table people.csv."""
     assert run("fit", "people.csv", "--labels", "kind", "--id", "number", "--exclude", "secret", *QUICK, *more) == 0
+
+
+TIMED = {"config.yaml", "epochs.csv", "report.html", "looks.csv", "facts.json"}
+"""Files of a run that say when or where it was, and how long it took."""
+
+
+def files_of(folder):
+    """The files in a run's folder, by their paths in it."""
+    return {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def assert_same_files(one, other):
+    """Two runs hold the same files, and but for time and place the same bytes."""
+    assert files_of(one) == files_of(other)
+    for name in files_of(other):
+        if Path(name).name not in TIMED:
+            assert Path(one, name).read_bytes() == Path(other, name).read_bytes(), name

@@ -1,6 +1,7 @@
 """Settings of every test: one thread per process, reproducible hypothesis."""
 
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -10,6 +11,7 @@ from hypothesis import settings
 from workers import Workers
 
 torch.set_num_threads(1)
+sys.modules["umap"] = None  # compiles for a minute where it is installed; the test of it asks for it
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("default")
 

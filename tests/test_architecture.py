@@ -70,6 +70,7 @@ OPTIONAL = {
 }
 OPTIONAL_FILES = {
     "views/neighbors.py",
+    "tuning/ledger.py",
     "data/discover.py",
     "data/decode.py",
     "data/image_given.py",
@@ -77,7 +78,11 @@ OPTIONAL_FILES = {
     "data/tars.py",
     "data/signal_decode.py",
     "networks/foreign.py",
+    "portrait/media.py",
+    "portrait/plane.py",
     "networks/export.py",
+    "report/library.py",
+    "report/rendering.py",
 }
 
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent != SOURCE)

@@ -40,6 +40,8 @@ def test_fit_leaves_a_whole_run(table, capsys):
         "encoder.json",
         "embeddings.parquet",
         "scores.csv",
+        "portrait",
+        "report.html",
     }
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert (config["labels"], config["exclude"], config["id"]) == ("kind", ["secret"], ["number"])

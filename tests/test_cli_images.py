@@ -53,7 +53,7 @@ def settings(folder):
 def test_a_run_has_what_the_page_says(made, capsys):
     names = {path.name for path in Path("run").iterdir()}
     assert names == {"config.yaml", "encoder.json", "encoder.safetensors", "epochs.csv", "metrics.csv", "scores.csv",
-                     "split.npy"}  # fmt: skip
+                     "split.npy", "portrait", "report.html"}  # fmt: skip
     held = np.load("run/split.npy")
     assert held.sum() == 12
     assert len(held) == 60
@@ -76,7 +76,7 @@ def test_every_kind_of_source_is_fitted(words, said, capsys):
     assert run("fit", *words, *SHORT, "--out", "mine") == 0
     out = capsys.readouterr().out
     assert said in out
-    assert out.endswith("The run is in mine.\n")
+    assert out.endswith("The run is in mine; its report is mine/report.html.\n")
     assert vicreg.load("mine").transform(np.zeros((2, 9, 7, 3), np.uint8)).shape == (2, 128)
 
 
@@ -240,8 +240,8 @@ def test_a_bomb_and_a_truncated_file_are_left_out_and_too_many_stop_the_run(caps
     assert "left out: the picture 'truncated.jpg' must be readable; got" in out
     assert run("fit", "odd", *SHORT, "--out", "other") == 2
     err = capsys.readouterr().err
-    assert "vicreg: corrupt pictures must be at most 0.05 of all (max_corrupt); got 1 of 9 ('" in err
-    assert err.endswith("Mend or remove them, or raise max_corrupt.\n")
+    assert "vicreg: corrupt pictures must be at most 0.05 of all (--max-corrupt); got 1 of 9: the picture '" in err
+    assert err.endswith("Mend or remove them, or raise --max-corrupt.\n")
     assert not Path("other").exists()
 
 
@@ -418,7 +418,11 @@ def test_two_processes_by_devices_and_by_torchrun_leave_the_same_run():
     fit = ["start.py", "fit", "tree", "--labels", "folder", *SHORT, "--devices", "2"]
     by_devices = together(*fit, "--out", "one")
     assert by_devices.returncode == 0, by_devices.stderr
-    for said in ("60 pictures, 12 of them held out to judge on.", "epoch 1:", "The run is in one."):
+    for said in (
+        "60 pictures, 12 of them held out to judge on.",
+        "epoch 1:",
+        "The run is in one; its report is one/report.html.",
+    ):
         assert by_devices.stdout.count(said) == 1
     assert by_devices.stderr.count("step 3/3") == 1
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2")

@@ -47,7 +47,7 @@ def test_two_tables_by_a_key(capsys):
     assert "40 pairs of rows, 8 of them held out to judge on." in out
     assert "the sides are aligned" in out
     assert "\nvicreg " in out
-    assert out.endswith("The run is in runs/left-right.\n")
+    assert out.endswith("The run is in runs/left-right; its report is runs/left-right/report.html.\n")
     found = yaml.safe_load(Path("runs/left-right/config.yaml").read_text())
     assert (found["kind"], found["key"], found["labels"]) == ("pair", "who", "kind")
     for side, source in (("a", "left.csv"), ("b", "right.csv")):
@@ -64,7 +64,7 @@ def test_two_tables_by_a_key(capsys):
 
 def test_not_aligned_sides_are_not_compared(capsys):
     assert run("fit", "left.csv", "right.csv", "--key", "who", "--no-aligned", *SHORT, "--out", "run") == 0
-    assert "The sides are not aligned (--aligned)" in capsys.readouterr().out
+    assert "; --aligned would align them." in capsys.readouterr().out
     assert yaml.safe_load(Path("run/config.yaml").read_text())["settings"]["aligned"] is False
 
 
@@ -113,7 +113,7 @@ def test_bad_input_is_one_clear_line_and_nothing_is_lost(capsys):
         ([*fit, "fewer.csv", "right.csv", "--key", "who"], "'n39'"),
         (
             [*fit, "twice.csv", "right.csv", "--key", "who"],
-            "have every key once; got 1 keys more than once ('n0')",
+            "have every key once; got 1 key more than once ('n0')",
         ),
         ([*fit, "left.csv", "right.csv", "--key", "whose"], "--key must name a column of 'left.csv'; got 'whose'."),
         ([*fit, "left.csv", "nowhere.csv"], "the file 'nowhere.csv' must exist; got no such file or folder."),
@@ -139,3 +139,39 @@ def test_bad_input_is_one_clear_line_and_nothing_is_lost(capsys):
         assert said in err, err
         assert err.count("\n") == 1
         assert set(Path().rglob("*")) == before
+
+
+def test_rows_in_another_order_are_found_out_by_their_keys(capsys):
+    assert run("fit", "left.csv", "right.csv", *SHORT) == 2
+    assert capsys.readouterr().err == (
+        "vicreg: the rows of 'left.csv' and 'right.csv' must belong together row by row; got a column 'who' with the "
+        "same values in another order. Name it by --key who, or leave it out by --exclude who.\n"
+    )
+    assert not Path("runs").exists()
+    ordered = pd.read_csv("right.csv").set_index("who").loc[pd.read_csv("left.csv").who].reset_index()
+    ordered.to_csv("ordered.csv", index=False)
+    assert run("fit", "left.csv", "ordered.csv", *SHORT, "--n-components", "9", "--labels", "kind", "--out", "run") == 0
+    out = capsys.readouterr().out
+    assert (
+        "'who' is an input on both sides, different in every row, and alone tells a row's partner: --key who or " in out
+    )
+    assert "--exclude who would keep it out." in out
+    assert "chance (" in out
+    assert "more often than" in out or "with no clear difference from" in out
+    assert run("fit", "left.csv", "right.csv", "--exclude", "who", *SHORT, "--out", "free") == 0
+
+
+def test_components_beyond_what_a_side_has_are_told(capsys):
+    words = ["left.csv", "right.csv", "--key", "who", "--labels", "kind", *SHORT, "--n-components", "9"]
+    assert run("fit", *words, "--out", "run") == 0
+    assert "An embedding has 6 of the 9 --n-components: the left side has 6 features." in capsys.readouterr().out
+    assert run("evaluate", "run", "left.csv", "right.csv") == 0
+    side = capsys.readouterr().out.partition("Side a, the left one:")[2]
+    assert [line.split()[0] for line in side.strip().splitlines()[1:5]] == ["raw", "pca", "cca", "vicreg"]
+
+
+def test_the_first_signal_is_answered_at_once(capfd, monkeypatch):
+    words = ["left.csv", "right.csv", "--key", "who", *SHORT, "--out", "run"]
+    monkeypatch.setattr(progress, "_line_per_tenth", lambda state: signal.raise_signal(signal.SIGINT))
+    assert run("fit", *words) == 130
+    assert "Stopping after this step ...\nvicreg: stopped and saved at step 1 of 5; " in capfd.readouterr().err

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from commands import run
+from commands import assert_same_files, run
 from pyarrow import parquet
 from safetensors.torch import load_file
 from sounds import RATE, TINY, long_table, series, tones, tree
@@ -66,7 +66,7 @@ def about(folder):
 def test_a_run_has_what_the_page_says():
     names = {path.name for path in Path("run").iterdir()}
     assert names == {"config.yaml", "encoder.json", "encoder.safetensors", "epochs.csv", "metrics.csv", "scores.csv",
-                     "split.npy"}  # fmt: skip
+                     "split.npy", "portrait", "report.html"}  # fmt: skip
     assert np.load("run/split.npy").sum() == 6
     assert (about("run")["kind"], about("run")["signals"]) == ("signal", 30)
     with Path("run/epochs.csv").open() as file:
@@ -96,7 +96,7 @@ def test_every_kind_of_source_is_fitted_and_embedded(words, said, capsys):
     assert run("fit", *words, *SHORT, "--out", "mine") == 0
     out = capsys.readouterr().out
     assert re.search(said, out)
-    assert out.endswith("The run is in mine.\n")
+    assert out.endswith("The run is in mine; its report is mine/report.html.\n")
     assert run("embed", "mine", words[0], "--out", "found.parquet") == 0
     assert " numbers to found.parquet." in capsys.readouterr().out
 
@@ -132,10 +132,20 @@ def test_a_long_table_is_embedded_with_the_columns_of_the_fit(capsys):
     assert run("fit", "steps.csv", *LONG, "--values", "x", *SHORT, "--out", "mine") == 0
     assert about("mine")["reading"] == {"id": "walk", "time": "t", "values": ["x"]}
     long_table("new.parquet", count=3, time=80, seed=1)
+    Path("facts.csv").write_text("a,b\n1,2\n")
     assert run("embed", "mine", "new.parquet", "--out", "found.parquet") == 0
     found = parquet.read_table("found.parquet").to_pandas()
     assert found["name"].tolist() == ["w0", "w1", "w2"]
+    x = np.stack([np.sin(np.arange(80) / (2 + walk)) for walk in range(3)]).astype(np.float32)
+    np.save("x.npy", x)
+    np.savez("x.npz", x=x[:, None])
+    for name in ("x.npy", "x.npz"):
+        np.testing.assert_allclose(embedded("mine", name), vicreg.load("mine").transform(x), rtol=1e-4, atol=1e-5)
     capsys.readouterr()
+    assert run("embed", "mine", "facts.csv", "--out", "found.parquet") == 2
+    assert (
+        "a long table must have the columns 'walk', 't', 'x'; got 'a', 'b', without 'walk'" in capsys.readouterr().err
+    )
     assert run("evaluate", "mine", "new.parquet") == 2
     said = "--labels must name the labels of 'new.parquet'; got none, and the run had none."
     assert said in capsys.readouterr().err
@@ -187,7 +197,7 @@ def test_evaluate_judges_on_what_was_held_out_on_others_and_by_fine_tuning(capsy
     said = capsys.readouterr().out
     assert "Linear probe on augmented signals: accuracy " in said
     assert "labelled signals (0.5 of them)" in said
-    assert "The encoder has learnt from these signals" in said
+    assert "The encoder has learnt from the signals in tree" in said
 
 
 @pytest.mark.slow
@@ -250,7 +260,7 @@ def test_odd_recordings_are_named_or_taken_as_they_are(capsys):
     assert "1 is clipped: over 1 % of the samples at full scale." in out
     assert run("fit", "some", *SHORT, "--out", "other") == 2
     err = capsys.readouterr().err
-    assert "vicreg: corrupt signals must be at most 0.05 of all (max_corrupt); got 1 of 12 ('" in err
+    assert "vicreg: corrupt signals must be at most 0.05 of all (--max-corrupt); got 1 of 12: the signal '" in err
     assert not Path("other").exists()
 
 
@@ -273,7 +283,7 @@ def test_odd_recordings_are_named_or_taken_as_they_are(capsys):
         (["fit", "series.npy", "--seconds", "1"], "seconds must be left out where the rate is unknown; got 1.0."),
         (["fit", "series.npy", "--channels", "2"], "channels of an array file must be left out; got 2."),
         (["fit", "tree", "--resume", "--out", "run"], "'run' must be an unfinished run; got a finished one."),
-        (["embed", "run", "series.npy", "--out", "x.parquet"], "signals must have 1 channels; got 2."),
+        (["embed", "run", "series.npy", "--out", "x.parquet"], "signals must have 1 channel; got 2."),
         (["embed", "run", "nowhere", "--out", "x.parquet"], "the file 'nowhere' must exist; got no such file"),
         (["embed", "run", "tree", "--out", "tree/x.parquet"], "--out must be apart from the source; got"),
         (["evaluate", "run", "series.npz"], "must"),
@@ -298,6 +308,8 @@ def test_gaps_in_a_series_and_series_shorter_than_the_crop(capsys):
     out = capsys.readouterr().out
     assert "left out: the signal '3' must hold finite numbers; got nan at sample 7 of channel 1." in out
     assert "on views of 100 samples." in out
+    assert "are shorter than a view of 100 samples: their means surround them." in out
+    assert "left out in all: 1 of 20 signals, which could not be read." in out
 
 
 def raised_at(step, number):
@@ -331,10 +343,7 @@ def test_stopped_saves_and_resumed_is_bit_identical(words, capsys, monkeypatch):
     assert said in capsys.readouterr().err
     assert run("fit", words[0], "--resume", "--out", "run2") == 0
     assert "Going on from step 3 of " in capsys.readouterr().out
-    assert {path.name for path in Path("run2").iterdir()} == {path.name for path in Path("whole").iterdir()}
-    for path in Path("whole").iterdir():
-        if path.name not in ("config.yaml", "epochs.csv"):
-            assert Path("run2", path.name).read_bytes() == path.read_bytes(), path.name
+    assert_same_files("run2", "whole")
     assert lines("run2") == lines("whole")
 
 

@@ -182,7 +182,7 @@ def test_pictures_that_do_not_fit_or_differ_are_not(files):
 
 def test_too_many_corrupt_pictures_end_the_reading(files):
     missing = [path.with_suffix(".gone") for path in files]
-    with pytest.raises(ValueError, match=r"corrupt pictures must be at most 0.05 of all \(max_corrupt\); got 1 of 11"):
+    with pytest.raises(ValueError, match=r"must be at most 0.05 of all \(--max-corrupt\); got 1 of 11"):
         in_memory(GivenImages(files), 2**20, Corrupt(of=11), workers=2)
     assert (
         in_memory(GivenImages(missing), 2**20, Corrupt(of=11), 2) is None

@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from torch import nn
 from vicreg import CollapseWarning, Objective, Term, VICReg
 from vicreg.functional import terms
 from vicreg.objectives import vicreg
+from vicreg.training import progress
 from vicreg.training.config import TableConfig
 from vicreg.training.monitoring import monitor_of, monitored
-from vicreg.training.progress import terms_in_words
+from vicreg.training.progress import Pace, terms_in_words
 from vicreg.training.table import table_run
 from vicreg.views import table_views
 
@@ -237,9 +239,31 @@ def test_progress_shows_the_covariance_above_its_noise_floor():
         step = 1
         terms = torch.tensor([[0.5, *(terms.covariance(z) for z in joint.z), 1.0]])
 
-    said = dict(re.findall(r"(\w+) (\S+)", terms_in_words(White)))
+    assert "excess covariance" in terms_in_words(White)
+    said = dict(re.findall(r"(\w+) (-?\d\S*)", terms_in_words(White)))
     assert White.terms[0, 1].item() == pytest.approx(511 / 63, rel=0.05)
     assert abs(float(said["covariance"])) < 0.1
     assert (said["invariance"], said["total"]) == ("0.5", "1")
     White.joint = None
-    assert float(dict(re.findall(r"(\w+) (\S+)", terms_in_words(White)))["covariance"]) > 7
+    assert float(dict(re.findall(r"(\w+) (-?\d\S*)", terms_in_words(White)))["covariance"]) > 7
+
+
+def test_a_long_run_says_once_how_long_it_will_take(monkeypatch):
+    """One step in 40 seconds, and the first one longer; then a second run that is short."""
+    clock, said = [0.0], []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    pace = Pace(said.append, "--steps shortens it")
+
+    def run(steps, seconds):
+        for step in range(1, steps + 1):
+            clock[0] += 100 if step == 1 else seconds
+            pace(SimpleNamespace(step=step, steps=steps))
+
+    run(183, 40)  # after the third step 180 are left
+    assert said == ["About 2 hours left at this pace; --steps shortens it."]
+    run(14, 40)
+    assert len(said) == 1
+    run(10_000, 0.01)  # 100 seconds
+    assert len(said) == 1
+    run(100_000, 0.1)  # told after 15 seconds
+    assert said[1:] == ["About 3 hours left at this pace; --steps shortens it."]

@@ -13,7 +13,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from vicreg.evaluation import EmbeddingComparison, Interval, infer_task, pca
-from vicreg.evaluation.words import verdict
+from vicreg.evaluation.words import retrieval_verdict, verdict
 
 RNG = np.random.default_rng(0)
 ROWS, SPECIES = load_iris(return_X_y=True)
@@ -126,7 +126,7 @@ def test_verdicts_of_real_arrays(iris):
     )
     assert iris.verdict("noise").startswith("raw does better: with 4 numbers per row, noise predicts")
     same = EmbeddingComparison({"a": ROWS, "b": ROWS.copy()}, SPECIES).verdict("a", ["b"])
-    assert same.startswith("There is no clear winner: ")
+    assert same.startswith("There is no clear difference: ")
     assert "with no clear difference from b (4) by 5-NN (+.000 [" in same
     assert "better" not in same
     assert "worse" not in same
@@ -148,13 +148,13 @@ UP, DOWN, LEVEL = Interval(0.03, 0.01, 0.05), Interval(-0.03, -0.05, -0.01), Int
         ),
         (DOWN, DOWN, DOWN, LEVEL, "pca and raw do better", ["worse than pca (8) by", ", than raw (64) by 5-NN (-.030"]),
         (LEVEL, LEVEL, DOWN, LEVEL, "raw does better", ["worse than raw (64) by 5-NN", "difference from pca (8) by"]),
-        (LEVEL, LEVEL, LEVEL, LEVEL, "There is no clear winner", ["rows with no clear difference from pca (8)"]),
+        (LEVEL, LEVEL, LEVEL, LEVEL, "There is no clear difference", ["rows with no clear difference from pca (8)"]),
         (
             UP,
             LEVEL,
             LEVEL,
             LEVEL,
-            "There is no single winner",
+            "Nothing does better than h",
             ["better than pca (8) by 5-NN (+.030 [.010, .050]), and"],
         ),
         (
@@ -181,6 +181,26 @@ def test_verdict_names_wins_and_losses(pca_knn, pca_linear, raw_knn, raw_linear,
     assert ("worse than" in said) == (DOWN in every)
     assert said.count(". ") == 0
     assert said.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("cca", "chance", "said"),
+    [
+        (
+            UP,
+            UP,
+            "The winner is h: of 60 pairs, h finds a row's partner first more often than cca (+.030 [.010, .050]), ",
+        ),
+        (LEVEL, UP, "Nothing does better than h: of 60 pairs, h finds a row's partner first more often than chance (+"),
+        (DOWN, UP, "There is no single winner: of 60 pairs, h finds a row's partner first more often than chance (+"),
+        (DOWN, LEVEL, "cca does better: of 60 pairs, h finds a row's partner first more seldom than cca (-.030"),
+        (LEVEL, LEVEL, "There is no clear difference: of 60 pairs, h finds a row's partner first with no clear"),
+    ],
+)
+def test_the_verdict_on_retrieval_has_the_same_form(cca, chance, said):
+    found = retrieval_verdict("h", {"cca": cca, "chance": chance}, 60)
+    assert found.startswith(said)
+    assert found.endswith(").")
 
 
 def test_names_from_data_cannot_forge_a_line():

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import run
+from commands import assert_same_files, run
 from images import TINY, array, shards, tree
 
 from vicreg import runs
@@ -76,10 +76,7 @@ def epochs(folder):
 
 
 def assert_same(one, other):
-    assert {path.name for path in one.iterdir()} == {path.name for path in other.iterdir()}
-    for path in other.iterdir():
-        if path.name not in ("config.yaml", "epochs.csv"):
-            assert (one / path.name).read_bytes() == path.read_bytes(), path.name
+    assert_same_files(one, other)
     assert epochs(one) == epochs(other)
     assert [float(row["step"]) for row in epochs(one)] == [3.0 * k for k in range(1, 11)]
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import QUICK, ROWS, people, run
+from commands import QUICK, ROWS, assert_same_files, people, run
 from safetensors.torch import load_file, save_file
 
 from vicreg import runs
@@ -61,7 +61,7 @@ def whole(tmp_path_factory):
 def assert_same(whole, name, *more):
     for file in (*LEFT, *more):
         assert Path("runs/people", file).read_bytes() == (whole / name / file).read_bytes(), file
-    assert {path.name for path in Path("runs/people").iterdir()} == {path.name for path in (whole / name).iterdir()}
+    assert_same_files("runs/people", whole / name)
 
 
 def raised_at(step, number):

@@ -118,7 +118,7 @@ def test_where_a_run_cannot_be_judged_it_is_whole_and_says_why(table, capsys, mo
     assert run("fit", "t.csv", "--labels", "kind", "--out", "r", *QUICK) == 0
     said = capsys.readouterr().out
     assert "The run cannot be judged because labels of the held-out rows must have at least two classes; got 1." in said
-    assert "The run is in r." in said
+    assert "The run is in r; its report is r/report.html." in said
     assert not Path("r/scores.csv").exists()
     assert run("embed", "r", "t.csv", "--out", "x.parquet") == 0
     assert run("evaluate", "r") == 2

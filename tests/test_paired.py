@@ -19,7 +19,7 @@ from torch.nn.functional import cosine_similarity
 
 import vicreg
 from vicreg import PairedVICReg, PairEmbedder, runs
-from vicreg.data import as_frame, as_keys, by_key, in_order, most_alike, name_forms
+from vicreg.data import as_frame, as_keys, by_key, in_order, most_alike, name_forms, same_keys
 from vicreg.evaluation import retrieval
 from vicreg.functional import canonical_axes
 from vicreg.training.engine import machine
@@ -88,7 +88,7 @@ def test_conventions_are_those_of_cross_decomposition():
         name.removeprefix("cca") for name in theirs.get_feature_names_out()
     ]
     np.testing.assert_array_equal(ours.transform(X, y)[0], ours.transform(X))
-    np.testing.assert_array_equal(ours.transform(X, y)[1], ours.transform_y(y))
+    np.testing.assert_array_equal(ours.transform(X, y)[1], ours.transform(y, side="b"))
     assert ours.set_output(transform="pandas").transform(X).columns[0] == "pairedvicreg0"
 
 
@@ -149,6 +149,29 @@ def test_bad_input_is_told(halves):
             small(**wrong).fit(a, b)
 
 
+def test_data_of_the_wrong_side_are_known_by_their_columns(halves, tmp_path):
+    a, b, _ = halves
+    left, right = (
+        pd.DataFrame(x[:30, :3], columns=[f"{side}{k}" for k in range(3)]) for side, x in (("l", a), ("r", b))
+    )
+    model = small().fit(left, right)
+    model.save(tmp_path / "pair")
+    for one in (model, vicreg.load(tmp_path / "pair")):
+        with pytest.raises(ValueError, match="These are the columns of the other side, b."):
+            one.transform(right)
+        with pytest.raises(ValueError, match="These are the columns of the other side, a."):
+            one.transform(left, side="b")
+
+
+def test_frames_whose_labels_are_in_another_order_are_told():
+    draw = np.random.default_rng(0)
+    X, y = (pd.DataFrame(draw.normal(size=(30, 3)), columns=list("pqr")) for _ in range(2))
+    with pytest.warns(UserWarning, match=r"by their position. To pair them by label: fit\(X, y.loc\[X.index\]\)"):
+        small().fit(X, y.sample(frac=1.0, random_state=0))
+    for other in (y, y.set_index(np.arange(30, 60)), y.sample(frac=1.0, random_state=0).to_numpy()):
+        small().fit(X, other)  # warnings are errors
+
+
 def test_gaps_are_values_like_others(halves):
     a, b, _ = halves
     a = a.copy()
@@ -178,10 +201,16 @@ def test_saved_and_loaded(halves, tmp_path):
     found = vicreg.load(tmp_path / "pair")
     assert isinstance(found, PairEmbedder)
     assert found.aligned
-    np.testing.assert_array_equal(found.transform(b, "b"), model.transform_y(b))
+    np.testing.assert_array_equal(found.transform(b, side="b"), model.transform(b, side="b"))
     np.testing.assert_array_equal(found.transform(a), model.transform(a))
-    with pytest.raises(ValueError, match="side must be one of 'a', 'b'; got 'c'"):
-        found.transform(a, "c")
+    for one in (found, model):
+        np.testing.assert_array_equal(one.transform(a, b)[1], model.transform(b, side="b"))
+        with pytest.raises(ValueError, match="side must be one of 'a', 'b'; got 'c'"):
+            one.transform(a, side="c")
+        with pytest.raises(TypeError, match="y must be the other side's data; got 'b'. Name .* transform.X, side='b'"):
+            one.transform(b, "b")
+        with pytest.raises(ValueError, match="side must be left out where both sides are given; got 'b'"):
+            one.transform(a, b, side="b")
     with pytest.raises(ValueError, match="encoder must be left out for a run on pairs"):
         vicreg.load(tmp_path / "pair", torch.nn.Linear(1, 1))
     with pytest.raises(ValueError, match="be a run on a table; got one on pairs"):
@@ -308,10 +337,27 @@ def test_retrieval_counts_ties_fairly_and_works_in_chunks(monkeypatch):
     found = retrieval(a, a, depths=(1, 2))
     assert found.recall == {1: 0.5, 2: 1.0}
     assert found.median_rank == 1.5
+    np.testing.assert_array_equal(found.first, np.full(20, 0.5))
     with pytest.raises(ValueError, match="a and b must have the same shape"):
         retrieval(a, a[:, :2])
     with pytest.raises(ValueError, match="finite numbers"):
         retrieval(a * np.nan, a)
+
+
+def test_how_much_more_often_partners_are_found_first_is_by_resampled_pairs():
+    rng = np.random.default_rng(0)
+    a, noise = rng.normal(size=(2, 60, 3))
+    near, far = retrieval(a, a + 0.3 * noise), retrieval(a, a + 0.6 * noise)
+    found = near.over(far)
+    assert found.value == pytest.approx(near.recall[1] - far.recall[1])
+    paired = np.append(near.first - far.first, [1.0, -1.0])  # with the two made-up rows of Bonett and Price
+    drawn = paired[rng.integers(62, size=(4000, 62))].mean(1)
+    assert [found.low, found.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.02)
+    assert near.over().value == pytest.approx(near.recall[1] - 1 / 60)
+    assert near.over().sign == 1
+    assert retrieval(noise, a).over().sign == 0
+    with pytest.raises(ValueError, match="the other must be of 60 pairs; got 4"):
+        near.over(retrieval(a[:4], a[:4]))
 
 
 def test_keys():
@@ -321,8 +367,8 @@ def test_keys():
     for gaps in (pd.array([1, None], dtype="Int64"), [1.0, np.nan], [1, pd.NA], pd.Series([1, ""], dtype="object")):
         assert as_keys(gaps) == ["1", None]
     for left, right, said in (
-        (["a", "a", "b"], ["a", "b", "c"], "'id' on the left must have every key once; got 1 keys more than once .'a'"),
-        (["a", None], ["a", "b"], "'id' on the left must have a key in every row; got 1 rows without"),
+        (["a", "a", "b"], ["a", "b", "c"], "'id' on the left must have every key once; got 1 key more than once .'a'"),
+        (["a", None], ["a", "b"], "'id' on the left must have a key in every row; got none in 1 row .row 1, counted"),
         (
             ["a", "b", "c"],
             ["c", "d"],
@@ -336,6 +382,15 @@ def test_keys():
         in_order(3, 4)
     with pytest.raises(TypeError, match="each key must be text or a whole number; got 0.5"):
         as_keys([0.5])
+    for left, right, alike in (
+        (["b", "a"], ["b", "a"], "same"),
+        ([1, 2], ["2", "1"], "shuffled"),
+        (["a", "a"], ["a", "a"], None),
+        (["a", None], ["a", None], None),
+        (["a", "b"], ["a", "c"], None),
+        ([0.5, 1.0], [1.0, 0.5], None),
+    ):
+        assert same_keys(left, right) == alike, (left, right)
     left, right = most_alike(name_forms(["x/1.png", "x/2.png"]), name_forms(["y/2.wav", "y/1.wav"]))
     assert (left, right) == (["1", "2"], ["2", "1"])
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
-from vicreg.evaluation.baselines import first_components, pca
+from vicreg.evaluation import among_first, probe_features
+from vicreg.evaluation.baselines import first_components, leading_components, pca
 from vicreg.functional import principal_axes
 
 
@@ -68,3 +70,31 @@ def test_signs_do_not_depend_on_which_way_the_axes_were_found():
 def test_the_baseline_is_the_first_axes():
     x = rows(60, 6)
     np.testing.assert_array_equal(pca(x, 4).components, principal_axes(x).axes[:4])
+
+
+@pytest.mark.parametrize(("n", "most", "expected"), [(400, 512, None), (400, 5, 5), (100, 512, 12), (6, 512, 1)])
+def test_a_baseline_has_no_more_components_than_rows_and_variance_bear(n, most, expected):
+    x = rows(n, 60) * np.geomspace(1, 1e-3, 60)
+    found = leading_components(x, most)
+    if expected is None:  # by the share of the variance, as scikit-learn counts it
+        expected = PCA(0.99, svd_solver="full").fit(x).n_components_
+        assert expected < n // 8
+    assert len(found.components) == expected
+    np.testing.assert_allclose(found.components, pca(x, expected).components)
+
+
+def test_on_few_wide_rows_a_standardising_probe_does_better_by_them():
+    """64 columns of digits beside 400 of hardly any variance, which a probe would blow up."""
+    x, y = load_digits(return_X_y=True)
+    x = np.hstack([x, 0.05 * np.random.default_rng(0).normal(size=(len(x), 400))])
+    train, test = slice(0, 240), slice(240, 800)
+    right = {}
+    for name, found in (("fair", leading_components(x[train], 512)), ("all", pca(x[train], 239))):
+        probe = probe_features(found.transform(x[train]).astype(np.float32), y[train], 10)
+        logits = probe.logits(found.transform(x[test]).astype(np.float32))
+        right[name] = float(among_first(logits, y[test]).double().mean())
+    assert right["fair"] > right["all"] + 0.04
+
+
+def test_pca_of_constant_rows_is_a_baseline_still():
+    assert not leading_components(np.ones((30, 4)), 8).transform(np.ones((2, 4))).any()

@@ -26,7 +26,7 @@ from vicreg.training.feed import Order, full_batches
 from vicreg.training.pair_config import PairConfig
 from vicreg.training.settings import from_mapping, to_mapping
 from vicreg.training.sides import signal_side
-from vicreg.training.signal import signal_run, view_length, windows_of
+from vicreg.training.signal import faults_in_words, short_in_words, signal_run, view_length, windows_of
 from vicreg.training.signal_config import SignalConfig
 from vicreg.training.signals import OpenedSignals, ResidentSignals
 from vicreg.views import Mel, SignalView, SpectrogramView, log_mel, signal_views
@@ -497,7 +497,7 @@ def test_files_say_themselves_whether_they_are_recordings(tmp_path):
 
 
 def test_signals_unlike_those_of_the_fit_are_refused():
-    with pytest.raises(ValueError, match="signals must have 1 channels; got 2"):
+    with pytest.raises(ValueError, match="signals must have 1 channel; got 2"):
         embedder().transform(np.zeros((3, 2, 200)))
     with pytest.raises(ValueError, match="signals must have 1000 samples a second; got 8000"):
         embedder().transform(given(rate=8000))
@@ -529,3 +529,36 @@ def test_damaged_descriptions_are_told(tmp_path, plain):
     runs.write_tensors(tmp_path / runs.ENCODER, {}, kept | {"parts": {}})
     with pytest.raises(ValueError, match="encoder.safetensors' must be as vicreg wrote it; got parts that are none"):
         load(tmp_path)
+
+
+def test_only_what_has_a_full_scale_can_be_clipped():
+    wave = np.clip(4 * np.sin(np.arange(4000)), -1, 1)
+    clipped = ["Of 1 sounds looked at, 1 is clipped: over 1 % of the samples at full scale."]
+    for given, said in (
+        (wave, clipped),
+        (np.round(wave * 32767).astype(np.int16), clipped),
+        (np.float32(3.0) * wave, []),  # numbers of any scale
+        (np.round(wave * 32767).astype(np.float32), []),
+    ):
+        found = faults_in_words(GivenSignals([given], rate=8000))
+        assert [line.replace("signals", "sounds") for line in found] == said
+
+
+def test_signals_shorter_than_a_view_are_told():
+    source = GivenSignals([np.arange(size, dtype=float) for size in (50, 60, 200)], rate=50)
+    assert short_in_words(source, 50) == []
+    run = signal_run(SignalConfig(length=100, width=4, expander=(8,), steps=1, device="cpu"), source, machine("cpu"))
+    said = "Of 3 signals looked at, 2 are shorter than a view of 100 samples: their means surround them."
+    assert run.notes == (said,)
+
+
+def test_an_embedder_says_what_it_takes_in_one_line():
+    pool = nn.Sequential(nn.Conv1d(2, 5, 9), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    spec = SignalSpec(2, 50.0, False, (0.0, 0.0), (1.0, 1.0), ("ax", "ay"))
+    embedder = SignalEmbedder((SignalPart(pool, SignalView(100).still()),), spec)
+    assert repr(embedder) == "SignalEmbedder(wave, signals of 2 channels at 50 samples a second to 5 numbers)"
+    assert (embedder.rate, embedder.channels) == (50.0, 2)
+    with pytest.raises(TypeError, match="signals must be all paths or all arrays; got both in one list"):
+        embedder.transform(["a.wav", np.zeros((2, 50))])
+    with pytest.raises(ValueError, match="signals must have 2 channels; got 1. They are 'ax', 'ay', in this order."):
+        embedder.transform([np.zeros(50)])

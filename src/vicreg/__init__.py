@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vicreg.pretraining import pretrain
     from vicreg.supervised import VCReg
     from vicreg.training.accumulate import accumulate
+    from vicreg.tuning import Tuned, tune
 
 __version__ = "0.1.0"
 
@@ -34,12 +35,14 @@ _HOMES = {
     "PairedVICReg": "vicreg.paired",
     "SignalEmbedder": "vicreg.inference",
     "Term": "vicreg.objectives",
+    "Tuned": "vicreg.tuning",
     "VCReg": "vicreg.supervised",
     "VICReg": "vicreg.estimators",
     "VICRegLoss": "vicreg.loss",
     "accumulate": "vicreg.training.accumulate",
     "load": "vicreg.inference",
     "pretrain": "vicreg.pretraining",
+    "tune": "vicreg.tuning",
     "vicreg_loss": "vicreg.loss",
 }
 
@@ -55,12 +58,14 @@ __all__ = [
     "PairedVICReg",
     "SignalEmbedder",
     "Term",
+    "Tuned",
     "VCReg",
     "VICReg",
     "VICRegLoss",
     "accumulate",
     "load",
     "pretrain",
+    "tune",
     "vicreg_loss",
 ]
 

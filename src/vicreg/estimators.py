@@ -22,7 +22,7 @@ from vicreg.diagnostics import CollapseWarning, Finding
 from vicreg.evaluation import EmbeddingComparison
 from vicreg.evaluation.baselines import first_components
 from vicreg.functional import PrincipalAxes, principal_axes
-from vicreg.inference import Embedder
+from vicreg.inference import Embedder, Influence, column_influence, spread_rows
 from vicreg.objectives import Objective
 from vicreg.runs import Run
 from vicreg.training.config import TableConfig
@@ -92,6 +92,9 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         n_features_in_: Columns of the table.
         feature_names_in_: Their names, if they are named.
         baseline_: PCA of the same width on all rows seen, to compare with.
+        column_influence_: How much each column has to do with the embedding (:class:`vicreg.inference.Influence`):
+            shares (columns,) ``permutation`` and ``jacobian``, and ``components`` (columns, n_components). Worked out
+            when it is asked for, from some 500 of the rows, which the estimator keeps for it; they are not saved.
 
     Example:
         >>> from sklearn.datasets import load_wine
@@ -184,7 +187,7 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
             run.train([callback, watching] if callback else [watching])
         for finding in found:
             warnings.warn(str(finding), CollapseWarning, stacklevel=2)
-        return self._keep(frame, spec, x, run.state, [row_hashes(x)], principal_axes(x))
+        return self._keep(frame, spec, x, run.state, [row_hashes(x)], principal_axes(x), spread_rows(x))
 
     def partial_fit(self, X: Any, y: object = None) -> Self:
         """Go on learning from one part of a stream: one pass over all its rows, in batches.
@@ -215,17 +218,24 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         if begun:
             state = self._state.copied()
             seen, principal = [*self._seen, row_hashes(x)], self._principal + principal_axes(x)
+            some = spread_rows(np.concatenate((self._some, spread_rows(x))))
         else:
             state = table_run(config, x, spec.sources, views, self._encoders(), objective).state
-            seen, principal = [row_hashes(x)], principal_axes(x)
+            seen, principal, some = [row_hashes(x)], principal_axes(x), spread_rows(x)
         one_pass(state, config, x, spec.sources, views, objective).train()
-        return self._keep(frame, spec, x, state, seen, principal)
+        return self._keep(frame, spec, x, state, seen, principal, some)
 
     @property
     def history_(self) -> dict[str, list[float]]:
         """Each unweighted term and the total, by step."""
         check_is_fitted(self, "embedder_")
         return self._state.history()
+
+    @property
+    def column_influence_(self) -> Influence:
+        """How much each column has to do with the embedding."""
+        check_is_fitted(self, "embedder_")
+        return column_influence(self.embedder_.encoder, self.embedder_.spec, self._some)
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """The embedding of every row, (n, n_components); a row's does not depend on the rows beside it.
@@ -318,6 +328,7 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         state: State,
         seen: list[NDArray[np.uint64]],
         principal: PrincipalAxes,
+        some: NDArray[np.float32],
     ) -> Self:
         self.embedder_ = Embedder(state.model.encoder.eval(), spec)
         self.n_features_in_ = len(frame.names)
@@ -327,7 +338,7 @@ class VICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
             del self.feature_names_in_
         self._n_features_out = self.embedder_.encode(x[:1]).shape[1]
         self.baseline_ = first_components(principal, self._n_features_out)
-        self._state, self._seen, self._principal = state, seen, principal
+        self._state, self._seen, self._principal, self._some = state, seen, principal, some
         return self
 
     def _check_width(self, frame: Frame) -> None:

@@ -20,6 +20,7 @@ from vicreg.diagnostics import CollapseWarning, Finding
 from vicreg.estimators import Seed, plain_value, seed_of
 from vicreg.evaluation import retrieval
 from vicreg.inference import Embedder, PairEmbedder
+from vicreg.inference.pair import check_sides
 from vicreg.runs import Run
 from vicreg.training.branches import in_dashes
 from vicreg.training.engine import machine
@@ -152,7 +153,11 @@ class PairedVICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, MultiOutpu
 
         Warns:
             CollapseWarning: The training failed in one of the ways that docs/diagnostics.md lists.
+            UserWarning: Two data frames have the same index labels in another order.
         """
+        if _shuffled(X, y):
+            said = "X and y have the same index labels in another order, and rows are paired by their position"
+            warnings.warn(f"{said}. To pair them by label: fit(X, y.loc[X.index]).", UserWarning, stacklevel=2)
         left, right = as_frame(X), _side_b(y)
         got = f"{left.n_rows} and {right.n_rows}"
         require(left.n_rows == right.n_rows, "X and y", "have the same number of rows", got)
@@ -175,44 +180,37 @@ class PairedVICReg(ClassNamePrefixFeaturesOutMixin, TransformerMixin, MultiOutpu
         )
         return self._keep(PairEmbedder(a, b, bool(self.aligned)), left, right)
 
-    def transform(self, X: Any, y: Any = None) -> Any:
+    def transform(self, X: Any, y: Any = None, *, side: str = "a") -> Any:
         """The embedding of every row of one side or of both.
 
         Args:
-            X: (n, p) a table with the columns of the fit's ``X``, found by name, or by position in an array.
-            y: (m, q) a table with those of the fit's ``y``; None for the first side alone. The rows need not belong
-                to those of ``X``.
+            X: (n, p) a table with the columns of the fit's ``X``, found by name, or by position in an array; or with
+                ``side="b"`` one with those of the fit's ``y``.
+            y: (m, q) a table with those of the fit's ``y``, to embed both; the rows need not belong to those of ``X``.
+            side: Which side ``X`` is of, where it is alone: ``a``, the fit's ``X``, or ``b``, its ``y``.
 
         Returns:
             (n, n_components) float32; with ``y`` the pair of it and (m, n_components).
 
         Raises:
             NotFittedError: Before ``fit``.
-            ValueError: A column is missing or of another type.
+            ValueError: A column is missing or of another type, or there is no such side.
+            TypeError: ``y`` is no table.
         """
         check_is_fitted(self, "embedder_")
+        check_sides(y, side)
+        if side == "b":
+            return self._embedded_b(X, "X")
         frame = as_frame(X)
         self._check_width("X", frame, self.embedder_.a.spec, self.n_features_in_)
-        h = self.embedder_.a.transform(frame)
-        return h if y is None else (h, self.transform_y(y))
+        h = self.embedder_.embedded(frame, "a")
+        return h if y is None else (h, self._embedded_b(y, "y"))
 
-    def transform_y(self, y: Any) -> NDArray[np.float32]:
-        """The embedding of every row of the other side alone, which ``transform`` gives beside that of ``X``.
-
-        Args:
-            y: (m, q) a table with the columns of the fit's ``y``.
-
-        Returns:
-            (m, n_components) float32.
-
-        Raises:
-            NotFittedError: Before ``fit``.
-            ValueError: A column is missing or of another type.
-        """
-        check_is_fitted(self, "embedder_")
+    def _embedded_b(self, y: Any, what: str) -> NDArray[np.float32]:
         frame = _side_b(y)
-        self._check_width("y", frame, self.embedder_.b.spec, self._n_features_y)
-        return self.embedder_.transform(frame, "b")
+        self._check_width(what, frame, self.embedder_.b.spec, self._n_features_y)
+        h: NDArray[np.float32] = self.embedder_.embedded(frame, "b")
+        return h
 
     def fit_transform(self, X: Any, y: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Learn from two tables of the same rows and embed both, as scikit-learn's cross decompositions do.
@@ -312,6 +310,14 @@ def _side_b(y: Any) -> Frame:
         return as_frame(y)
     array = np.asarray(y)
     return as_frame(array.reshape(-1, 1) if array.ndim == 1 else array)
+
+
+def _shuffled(X: Any, y: Any) -> bool:
+    """Whether two pandas frames have the same index labels in another order."""
+    ours, theirs = (one.index if hasattr(one, "iloc") else None for one in (X, y))
+    if ours is None or theirs is None or len(ours) != len(theirs) or ours.equals(theirs):
+        return False
+    return bool(ours.is_unique and theirs.is_unique and ours.isin(theirs).all())
 
 
 def _both(encoder: Any) -> Sequence[Sequence[int]]:

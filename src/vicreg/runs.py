@@ -282,6 +282,21 @@ class Run:
         """The embedding of every row of the source, with the id columns."""
         return self.folder / "embeddings.parquet"
 
+    @property
+    def portrait(self) -> Path:
+        """The folder of what the report shows and nothing else needs (:mod:`vicreg.portrait` names its files)."""
+        return self.folder / "portrait"
+
+    @property
+    def report(self) -> Path:
+        """The page that shows the run."""
+        return self.folder / "report.html"
+
+    @property
+    def logs(self) -> Path:
+        """What a logger that was asked for wrote."""
+        return self.folder / "logs"
+
     def exists(self) -> bool:
         """Whether a run was begun here."""
         return self.config.exists()
@@ -294,9 +309,10 @@ class Run:
         """Leave no checkpoint, since there is nothing to go on with, nor what kills left of files half written."""
         self.checkpoint.unlink(missing_ok=True)  # alone decides on whether the run is finished
         shutil.rmtree(self.checkpoint.parent, ignore_errors=True)
-        for path in self.folder.iterdir():
-            if HALF_WRITTEN.fullmatch(path.name):
-                path.unlink(missing_ok=True)
+        for folder in (self.folder, self.portrait):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if HALF_WRITTEN.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
 
     def check_free(self) -> None:
         """Refuse a folder in which a run or anything else is already.
@@ -342,8 +358,10 @@ class Run:
         if self.encoder.exists():
             return
         self.finish()
-        for path in (self.config, self.split, self.seen, self.metrics, self.epochs, self.warnings):
+        for path in (self.config, self.split, self.seen, self.metrics, self.epochs, self.warnings, self.report):
             path.unlink(missing_ok=True)
+        for folder in (self.portrait, self.logs):
+            shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.folder.rmdir()
 

@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 from vicreg import workflows
 from vicreg._checks import require
 from vicreg.cli.given import readings_of
-from vicreg.cli.speech import say, tell
+from vicreg.cli.speech import say, tell, tell_place
 from vicreg.training.progress import progress
 from vicreg.workflows import Pairing, Reading
 
@@ -18,12 +18,18 @@ AnySource = Annotated[str, Positional, arg(metavar="SOURCE")]  # a path would br
 RunFolder = Annotated[Path, Positional, arg(metavar="RUN")]
 
 
-def demo() -> None:
-    """Learn handwritten digits (bundled with scikit-learn) without their labels, then judge on held-out rows."""
+def demo(out: Path | None = None) -> None:
+    """Learn handwritten digits (bundled with scikit-learn) without their labels, then judge on held-out rows.
+
+    Args:
+        out: The run's folder; runs/digits if left out, or where that is taken runs/digits-2 and so on.
+    """
     say("Handwritten digits: 1,797 rows of 64 pixels. The labels are there to judge by, never to learn from.")
+    folder = out or workflows.free_folder(Path("runs/digits"))
     with progress() as callback:
-        judged = workflows.demo([callback])
+        judged = workflows.demo(folder, [callback], say=say)
     tell(judged)
+    tell_place(folder)
 
 
 def embed(

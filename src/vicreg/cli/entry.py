@@ -17,7 +17,9 @@ from vicreg._checks import message, shown
 from vicreg.cli.commands import demo, diagnose, embed, evaluate, export
 from vicreg.cli.fit import fit_for
 from vicreg.cli.given import help_first, with_values
+from vicreg.cli.report import report
 from vicreg.cli.speech import show_warning
+from vicreg.cli.tune import tune_for
 from vicreg.distributed import own_number, process_count
 from vicreg.workflows import Collapsed, Interrupted
 
@@ -34,8 +36,10 @@ or a long table. Two sources are a pair, whose rows belong together. A run is th
   vicreg fit sounds/ --labels folder                  learn from recordings; the sub-folders are there to judge by
   vicreg fit steps.csv --id walk --time t             learn from the signals of a long table
   vicreg fit photos/ facts.csv --key photo            learn from two sources of the same things
+  vicreg tune people.csv --trials 40                  search for better settings, without labels or with them
   vicreg embed runs/people new.csv --out new.parquet  embed new rows, pictures or signals
   vicreg evaluate runs/people labelled.csv            judge on new labelled rows, pictures or signals
+  vicreg report runs/people runs/others               a page that shows what was learnt, or runs side by side
   vicreg diagnose embeddings.npy                      is it collapsed? readings of any embeddings
   vicreg export runs/photos --format onnx --out f.onnx  the encoder for other programs
 """
@@ -52,8 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             commands: dict[str, Callable[..., None]] = {
                 "demo": demo,
                 "fit": fit_for(given),
+                "tune": tune_for(given),
                 "embed": embed,
                 "evaluate": evaluate,
+                "report": report,
                 "diagnose": diagnose,
                 "export": export,
             }

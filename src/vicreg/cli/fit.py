@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from vicreg import workflows
 from vicreg._checks import require, shown
 from vicreg.cli.given import kind_given, readings_of, settings_of, sources_in, wants_help
-from vicreg.cli.speech import say, tell
+from vicreg.cli.report import UNWATCHED, Watching, watching
+from vicreg.cli.speech import say, tell, tell_place
 from vicreg.data import source_name
 from vicreg.distributed import own_number
 from vicreg.training.config import ImageConfig, TableConfig
@@ -24,7 +25,10 @@ from vicreg.workflows import Columns, Pairing, Reading
 
 Source = Annotated[Path, Positional, arg(metavar="SOURCE")]
 AnySource = Annotated[str, Positional, arg(metavar="SOURCE")]  # a path would break the slashes of a URL
+Logger = Literal["csv", "tensorboard"]
 Names = UseAppendAction[tuple[tuple[str, ...], ...]]
+SHORTER = "--steps, --epochs or --width 16 shorten it"
+PAIR_SHORTER = "--steps, --epochs or, of pictures and signals, --width 16 shorten it"
 
 
 def fit_for(given: Sequence[str]) -> Callable[..., None]:
@@ -54,11 +58,15 @@ def fit(
     id: Names = (),  # the flag's name
     resume: bool = False,
     stop_on_collapse: bool = False,
+    logger: Logger | None = None,
+    shown: OmitArgPrefixes[Watching] = UNWATCHED,
     config: Path | None = None,
     *,
     settings: OmitArgPrefixes[TableConfig],
 ) -> None:
     """Learn from a table without labels, and leave a run. For pictures and signals: vicreg fit FOLDER --help.
+
+    For two sources whose rows belong together, such as photographs and a table: vicreg fit LEFT RIGHT --help.
 
     Args:
         source: The table.
@@ -69,17 +77,19 @@ def fit(
             by --id and --time together.
         resume: Go on with the interrupted run in the folder, with its own settings.
         stop_on_collapse: End the run, with a checkpoint, at the first collapse that is seen.
+        logger: Also log each term, the learning rate and what is looked at to RUN/logs.
+        shown: Whether and where it is watched.
         config: A YAML file of settings, or the config.yaml of another run; flags beside it win.
         settings: Settings of the run.
     """
     folder = out or Path("runs") / source_name(source)
     columns = Columns(labels, tuple(dict.fromkeys(chain(*exclude))), tuple(dict.fromkeys(chain(*id))))
-    with progress() as callback:
+    with watching(folder, shown), progress() as callback:
         begin = workflows.resume if resume else workflows.fit
-        options = {"callbacks": [callback], "say": say, "stop_on_collapse": stop_on_collapse}
+        options = {"callbacks": [callback], "say": say, "stop_on_collapse": stop_on_collapse, "logger": logger}
         judged = begin(source, folder, columns, settings, **options)  # type: ignore[arg-type]  # of several types
     tell(judged)
-    say(f"The run is in {folder}.")
+    tell_place(folder)
 
 
 def fit_images(
@@ -88,6 +98,8 @@ def fit_images(
     labels: str | None = None,
     resume: bool = False,
     stop_on_collapse: bool = False,
+    logger: Logger | None = None,
+    shown: OmitArgPrefixes[Watching] = UNWATCHED,
     config: Path | None = None,
     recipe: str | None = None,
     *,
@@ -102,11 +114,13 @@ def fit_images(
             fifth of the labelled pictures is held out.
         resume: Go on with the interrupted run in the folder, with its own settings.
         stop_on_collapse: End the run, with a checkpoint, at the first collapse that is seen.
+        logger: Also log each term, the learning rate and what is looked at to RUN/logs.
+        shown: Whether and where it is watched.
         config: A YAML file of settings, or the config.yaml of another run; flags beside it win.
         recipe: Published settings by name (imagenet-resnet50, cifar10-resnet18, cifar10-resnet18-1000); flags win.
         settings: Settings of the run.
     """
-    _fit_collection(source, out, Reading(labels), settings, resume, stop_on_collapse)
+    _fit_collection(source, out, Reading(labels), settings, resume, stop_on_collapse, logger, shown)
 
 
 def fit_signals(
@@ -120,6 +134,8 @@ def fit_signals(
     values: tuple[str, ...] = (),
     resume: bool = False,
     stop_on_collapse: bool = False,
+    logger: Logger | None = None,
+    shown: OmitArgPrefixes[Watching] = UNWATCHED,
     config: Path | None = None,
     *,
     settings: OmitArgPrefixes[SignalConfig],
@@ -140,11 +156,13 @@ def fit_signals(
         values: The columns of a long table with the signals' channels; all others with numbers if left out.
         resume: Go on with the interrupted run in the folder, with its own settings.
         stop_on_collapse: End the run, with a checkpoint, at the first collapse that is seen.
+        logger: Also log each term, the learning rate and what is looked at to RUN/logs.
+        shown: Whether and where it is watched.
         config: A YAML file of settings, or the config.yaml of another run; flags beside it win.
         settings: Settings of the run.
     """
     reading = Reading(labels, rate, channels, id, time, values)
-    _fit_collection(source, out, reading, settings, resume, stop_on_collapse)
+    _fit_collection(source, out, reading, settings, resume, stop_on_collapse, logger, shown)
 
 
 def fit_pair(
@@ -159,6 +177,8 @@ def fit_pair(
     channels: int | None = None,
     resume: bool = False,
     stop_on_collapse: bool = False,
+    logger: Logger | None = None,
+    shown: OmitArgPrefixes[Watching] = UNWATCHED,
     config: Path | None = None,
     *,
     settings: OmitArgPrefixes[PairConfig],
@@ -180,18 +200,20 @@ def fit_pair(
         channels: Of recordings: as for vicreg fit SOUNDS.
         resume: Go on with the interrupted run in the folder, with its own settings.
         stop_on_collapse: End the run, with a checkpoint, at the first collapse that is seen.
+        logger: Also log each term, the learning rate and what is looked at to RUN/logs.
+        shown: Whether and where it is watched.
         config: A YAML file of settings, or the config.yaml of another run; flags beside it win.
         settings: Settings of the run.
     """
     folder = out or Path("runs") / "-".join(source_name(one.rstrip("/")) for one in (left, right))
     aside = (tuple(dict.fromkeys(chain(*exclude))), tuple(dict.fromkeys(chain(*id))))
     pairing = Pairing(key, labels, *aside, *readings_of((left, right), rate, channels))
-    with progress() as callback:
+    with watching(folder, shown), progress(PAIR_SHORTER) as callback:
         begin = workflows.resume_pair if resume else workflows.fit_pair
-        options = {"callbacks": [callback], "say": say, "stop_on_collapse": stop_on_collapse}
+        options = {"callbacks": [callback], "say": say, "stop_on_collapse": stop_on_collapse, "logger": logger}
         judged = begin(left, right, folder, pairing, settings, **options)  # type: ignore[arg-type]  # of several types
     say("\n" + judged.in_words())
-    say(f"The run is in {folder}.")
+    tell_place(folder)
 
 
 def _fit_collection(
@@ -201,12 +223,14 @@ def _fit_collection(
     settings: ImageConfig | SignalConfig,
     resume: bool,
     stop_on_collapse: bool,
+    logger: Logger | None,
+    shown: Watching,
 ) -> None:
     folder = out or Path("runs") / source_name(source.rstrip("/"))
-    with progress() as callback:
+    with watching(folder, shown), progress(SHORTER) as callback:
         begin = workflows.resume_collection if resume else workflows.fit_collection
-        options = {"callbacks": [callback], "say": say, "stop_on_collapse": stop_on_collapse}
+        options = {"callbacks": [callback], "say": say, "stop_on_collapse": stop_on_collapse, "logger": logger}
         judged = begin(source, folder, reading, settings, **options)  # type: ignore[arg-type]  # of several types
     if own_number() == 0:
         tell(judged)
-        say(f"The run is in {folder}.")
+        tell_place(folder)

@@ -18,7 +18,7 @@ from vicreg.workflows import Reading
 
 C = TypeVar("C", bound=Settings)
 
-SWITCHES = ("resume", "stop-on-collapse")
+SWITCHES = ("resume", "stop-on-collapse", "watch")
 HELP = ("-h", "--help")
 SIGNAL_FLAGS = ("--time", "--values", "--rate", "--channels")
 """What could be a table is a collection of signals beside one of these."""

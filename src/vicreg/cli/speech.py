@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from vicreg.evaluation import readings_in_words
+from vicreg.runs import Run
 from vicreg.workflows import Judged
 
 
@@ -18,6 +20,12 @@ def tell(judged: Judged) -> None:
         say("\n" + judged.comparison.verdict("vicreg"))
     if judged.readings is not None:
         say("\n" + readings_in_words(judged.readings))
+
+
+def tell_place(folder: Path) -> None:
+    """Print where the run is, and its report where there is one."""
+    report = Run(folder).report
+    say(f"The run is in {folder}; its report is {report}." if report.exists() else f"The run is in {folder}.")
 
 
 def say(text: str) -> None:

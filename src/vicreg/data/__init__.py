@@ -11,7 +11,7 @@ from vicreg.data.image_given import GivenImages
 from vicreg.data.image_source import ImageSource, crops_of, decoded
 from vicreg.data.image_subset import Subset, common_size, in_memory
 from vicreg.data.kinds import Kind, kind_of
-from vicreg.data.pair import as_keys, by_key, in_order, most_alike, name_forms
+from vicreg.data.pair import as_keys, by_key, in_order, most_alike, name_forms, same_keys
 from vicreg.data.shards import Shards, fingerprint_shards, shard_urls
 from vicreg.data.signal import are_recordings, fingerprint_signals, is_signals, read_signals
 from vicreg.data.signal_array import rate_in
@@ -74,6 +74,7 @@ __all__ = [
     "read_table",
     "readable",
     "row_hashes",
+    "same_keys",
     "shard_urls",
     "some_signals",
     "source_name",

@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
-from vicreg._checks import check_number, listed, message, require, shown
+from vicreg._checks import check_number, message, require, shown
 
 Item = TypeVar("Item", covariant=True)
 T = TypeVar("T")
 
 MAX_CORRUPT = 0.05
 """A run goes on past so large a share of corrupt samples and stops beyond it."""
+MOST_TOLD = 5
+"""So many are told of by name; of others the number."""
 FEWEST = 1000
 """The share is of so many samples at least where nobody knows how many there are, lest the first few decide."""
 
@@ -69,6 +71,7 @@ class Corrupt:
         self.of = of
         self._seen = 0
         self._names: dict[str, None] = {}
+        self._told: list[str] = []
         self._news: list[str] = []
         self._lock = Lock()
 
@@ -96,19 +99,38 @@ class Corrupt:
             if error.name not in self._names:
                 self._seen += 1
                 self._names[error.name] = None
-                self._news.append(str(error))
-            bad, seen = list(self._names), self._seen
-        enough = len(bad) <= self.max_corrupt * (self.of or max(seen, FEWEST))
-        got = f"{len(bad)} of {self.of or seen} ({listed(bad)}), the last because {str(error).removesuffix('.')}"
-        rule = f"be at most {self.max_corrupt:g} of all (max_corrupt)"
+                if len(self._told) < MOST_TOLD:
+                    self._told.append(str(error).removesuffix("."))
+                    self._news.append(str(error))
+            bad, seen, told = len(self._names), self._seen, list(self._told)
+        enough = bad <= self.max_corrupt * (self.of or max(seen, FEWEST))
+        more = [f"{bad - len(told):,} more"] if bad > len(told) else []
+        got = f"{bad:,} of {self.of or seen:,}: {'; '.join([*told, *more])}"
+        rule = f"be at most {self.max_corrupt:g} of all (--max-corrupt)"
         nouns = "signals" if error.what == "signal" else "pictures"
-        require(enough, f"corrupt {nouns}", rule, got, "Mend or remove them, or raise max_corrupt.")
+        require(enough, f"corrupt {nouns}", rule, got, "Mend or remove them, or raise --max-corrupt.")
 
     def news(self) -> list[str]:
-        """What is wrong with those that were added since the last call, for the log."""
+        """What is wrong with those of the first few that were added since the last call, for the log."""
         with self._lock:
             news, self._news = self._news, []
         return news
+
+    def in_all(self, nouns: str) -> list[str]:
+        """How many could not be read, in words; nothing where all could.
+
+        Args:
+            nouns: What they are called.
+
+        Example:
+            >>> ledger = Corrupt(of=30)
+            >>> ledger.add(CorruptImage("a.jpg", "an empty file"))
+            >>> ledger.in_all("pictures")
+            ['left out in all: 1 of 30 pictures, which could not be read.']
+        """
+        bad = len(self.names)
+        of = f" of {self.of:,}" if self.of else ""
+        return [f"left out in all: {bad:,}{of} {nouns}, which could not be read."] if bad else []
 
     def state(self) -> dict[str, Any]:
         """All that was counted, as JSON can hold it."""

@@ -213,7 +213,8 @@ def _read_npz(path: Path, _: Wanted) -> Frame:
     shapes = ", ".join(f"{shown(key)} {array.shape}" for key, array in arrays.items())
     if not chosen:
         fix = "Save the table as X and its labels as y."
-        raise ValueError(message(_named(path), "hold one 2-D array, or one called X, x or data", shapes, fix))
+        rule = "hold one array with two axes, or one with two axes that is called X, x or data"
+        raise ValueError(message(_named(path), rule, shapes, fix))
     frame = as_frame(arrays.pop(chosen[0]))
     extra = {key: array for key, array in arrays.items() if array.shape == (frame.n_rows,)}
     return _beside(frame, extra)

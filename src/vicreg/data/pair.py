@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,10 +53,10 @@ def by_key(left: Sequence[str | None], right: Sequence[str | None], names: tuple
     """
     for keys, name in ((left, names[0]), (right, names[1])):
         empty = [row for row, key in enumerate(keys) if key is None]
-        rule, got = "have a key in every row", f"{len(empty):,} rows without ({listed(empty)})"
-        require(not empty, name, rule, got, "Fill or leave out those rows.")
+        got = f"none in {_counted(len(empty), 'row')} (row {listed(empty)}, counted from 0)"
+        require(not empty, name, "have a key in every row", got, "Fill or leave out those rows.")
         several = [key for key, count in Counter(keys).items() if count > 1]
-        rule, got = "have every key once", f"{len(several):,} keys more than once ({listed(several)})"
+        rule, got = "have every key once", f"{_counted(len(several), 'key')} more than once ({listed(several)})"
         require(not several, name, rule, got, "One row must belong to one row.")
     place = {key: row for row, key in enumerate(right)}
     known = set(left)
@@ -68,6 +68,10 @@ def by_key(left: Sequence[str | None], right: Sequence[str | None], names: tuple
         fix = "Leave out what has no partner." if place.keys() & known else "Are these the right keys?"
         raise ValueError(message("the keys of both sides", "be the same", " and ".join(of), fix))
     return np.arange(len(left)), np.array([place[key] for key in left], np.int64)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def as_keys(cells: Cells | Sequence[Any]) -> Keys:
@@ -92,6 +96,30 @@ def _key(value: Any) -> str | None:
     plain = isinstance(value, str | int | np.integer) and not isinstance(value, bool)
     require(plain, "each key", "be text or a whole number", shown(value), error=TypeError)
     return str(value)
+
+
+def same_keys(left: Cells, right: Cells) -> Literal["same", "shuffled"] | None:
+    """Whether two columns hold the same keys: text or whole numbers, each of them once.
+
+    Args:
+        left: A column of one table.
+        right: A column of another.
+
+    Returns:
+        ``same`` row by row, ``shuffled`` in another order; None where they are no keys, or others.
+
+    Example:
+        >>> same_keys(np.array([3, 1, 2]), np.array([1, 2, 3])), same_keys(np.array([1, 1]), np.array([1, 1]))
+        ('shuffled', None)
+    """
+    try:
+        ours, theirs = as_keys(left), as_keys(right)
+    except TypeError:
+        return None
+    known = set(ours)
+    if None in known or not len(known) == len(ours) == len(theirs) > 1 or known != set(theirs):
+        return None
+    return "same" if ours == theirs else "shuffled"
 
 
 def name_forms(names: Sequence[str]) -> list[Keys]:

@@ -77,7 +77,9 @@ def signals_of_long_table(
         (['a', 'b'], [[1.0, 2.0]], 1.0)
     """
     known = [*dict.fromkeys([id, time, *values, *([labels] if labels else [])])]
-    frame.select(known)  # complains of names that are no columns
+    lacking = [name for name in known if name not in frame.names]
+    got = f"{listed(frame.names, 20)}, without {listed(lacking)}"
+    require(not lacking, "a long table", f"have the columns {listed(known, 20)}", got)
     codes, names = _ids(frame, id)
     times = _times(frame, time)
     chosen = list(values) or [name for name in frame.names if name not in known and _is_numeric(frame, name)]

@@ -94,7 +94,9 @@ class SignalSpec:
             ValueError: They have other channels or the same in another order, are scaled as sounds and those of the fit
                 are not, or the other way round; or, where both are known, they have another rate.
         """
-        require(source.channels == self.channels, "signals", f"have {self.channels} channels", source.channels)
+        count = "1 channel" if self.channels == 1 else f"{self.channels} channels"
+        named = f"They are {listed(self.columns, 20)}, in this order." if self.columns else ""
+        require(source.channels == self.channels, "signals", f"have {count}", source.channels, named)
         permuted = source.columns != self.columns and sorted(source.columns) == sorted(self.columns)
         rule = f"have the channels {listed(self.columns)} in this order"
         require(not permuted, "signals", rule, listed(source.columns), "Name them by values.")

@@ -1,6 +1,6 @@
 """Frozen representations judged: scores, intervals, comparison and verdict, all on plain arrays."""
 
-from vicreg.evaluation.baselines import PrincipalComponents, pca
+from vicreg.evaluation.baselines import PrincipalComponents, leading_components, pca
 from vicreg.evaluation.comparison import EmbeddingComparison
 from vicreg.evaluation.finetuning import FineTuning, fine_tuned, labelled_share, published_settings
 from vicreg.evaluation.inputs import infer_task
@@ -52,6 +52,7 @@ __all__ = [
     "infer_task",
     "knn",
     "labelled_share",
+    "leading_components",
     "linear_probe",
     "mean_interval",
     "pca",

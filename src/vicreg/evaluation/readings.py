@@ -60,7 +60,7 @@ def readings_in_words(found: Mapping[str, float]) -> str:
     Example:
         >>> print(readings_in_words({"trustworthiness": 0.981, "effective_rank": 12.34, "width": 16, "neighbors": 10}))
         Without labels there is no telling how useful this embedding is for your task; the readings only describe it.
-        Trustworthiness .981: how far the 10 nearest rows in the embedding are near in the table as well (1 is all of
+        Trustworthiness .981: how far the 10 nearest rows in the embedding are near in the data as well (1 is all of
         them, about .5 is chance).
         Effective rank 12.3 of 16: over how many directions the embedding spreads its rows.
     """
@@ -68,7 +68,7 @@ def readings_in_words(found: Mapping[str, float]) -> str:
     said = [
         "Without labels there is no telling how useful this embedding is for your task; the readings only describe it.",
         f"Trustworthiness {number(found['trustworthiness'])}: how far the {near} in the embedding are near in the "
-        "table as well (1 is all of them, about .5 is chance).",
+        "data as well (1 is all of them, about .5 is chance).",
     ]
     if "stability" in found:
         said.append(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from vicreg._checks import check_choice, check_integer, require
 from vicreg.evaluation.inputs import FloatArray, check_representation
+from vicreg.evaluation.resampling import Interval, accuracy_difference
 
 DEPTHS = (1, 5, 10)
 METRICS = ("euclidean", "cosine")
@@ -29,6 +30,8 @@ class Retrieval:
         from_a: By depth, asked with rows of the first side among those of the second.
         from_b: The other way round.
         median_rank: Of the partner, from 1, over both directions.
+        first: (count,) of each pair the mean of both directions: 1 where the partner is the nearest, less where others
+            are as near, 0 where one is nearer.
     """
 
     count: int
@@ -36,6 +39,29 @@ class Retrieval:
     from_a: dict[int, float]
     from_b: dict[int, float]
     median_rank: float
+    first: FloatArray = field(repr=False, compare=False)
+
+    def over(self, other: Retrieval | None = None, random_state: int = 0) -> Interval:
+        """How much more often partners are found first than by another representation of the same pairs.
+
+        Args:
+            other: That one's; None for chance, which finds one of ``count``.
+            random_state: Seed of the resampling.
+
+        Returns:
+            The difference, with its 95 % interval from resampled pairs.
+
+        Raises:
+            ValueError: They are not of as many pairs.
+
+        Example:
+            >>> x = np.random.default_rng(0).normal(size=(40, 2))
+            >>> retrieval(x, x).over().value
+            0.975
+        """
+        theirs = np.full(self.count, 1 / self.count) if other is None else other.first
+        require(len(theirs) == self.count, "the other", f"be of {self.count} pairs", len(theirs))
+        return accuracy_difference(self.first, theirs, random_state)
 
     def rows(self) -> list[tuple[str, str, float]]:
         """Direction, metric and value, line by line, as a file holds them."""
@@ -74,10 +100,11 @@ def retrieval(a: Any, b: Any, depths: Sequence[int] = DEPTHS, metric: str = "euc
     if check_choice("metric", metric, METRICS) == "cosine":
         a, b = _unit(a), _unit(b)
     ways = [_places(a, b), _places(b, a)]
-    from_a, from_b = ({k: _share(nearer, equal, k) for k in depths} for nearer, equal in ways)
+    from_a, from_b = ({k: float(_share(nearer, equal, k).mean()) for k in depths} for nearer, equal in ways)
+    first = np.mean([_share(nearer, equal, 1) for nearer, equal in ways], axis=0)
     ranks = np.concatenate([nearer + (equal + 1) / 2 for nearer, equal in ways])
     both = {k: (from_a[k] + from_b[k]) / 2 for k in depths}
-    return Retrieval(len(a), both, from_a, from_b, float(np.median(ranks)))
+    return Retrieval(len(a), both, from_a, from_b, float(np.median(ranks)), first)
 
 
 def _unit(x: FloatArray) -> FloatArray:
@@ -103,5 +130,7 @@ def _places(asked: FloatArray, among: FloatArray) -> tuple[FloatArray, FloatArra
     return nearer, equal
 
 
-def _share(nearer: FloatArray, equal: FloatArray, depth: int) -> float:
-    return float(np.clip((depth - nearer) / equal, 0, 1).mean())
+def _share(nearer: FloatArray, equal: FloatArray, depth: int) -> FloatArray:
+    """How probable it is, row by row, that the partner is among the nearest."""
+    share: FloatArray = np.clip((depth - nearer) / equal, 0, 1)
+    return share

@@ -118,8 +118,7 @@ def verdict(
         _claim("worse", "than", _cases(differences, widths, -1)),
         _claim("with no clear difference", "from", _cases(differences, widths, 0)),
     ]
-    *first, last = filter(None, claims)
-    said = ", ".join([*first, f"and {last}"]) if first else last
+    said = _said(claims)
     unit = "" if task == "classification" else ", in R2"
     who = f"with {count(widths[name], 'number')} per row, {name_of(name)} predicts"
     what = f"the {OBJECTS[task]} of {count(judged, 'held-out row')}"
@@ -135,11 +134,7 @@ def _cases(differences: Mapping[str, Mapping[str, Interval]], widths: Mapping[st
     """``other (width) by probe (+.031 [.012, .049])`` for all differences of one sign."""
     cases = []
     for other, by_probe in differences.items():
-        shown = [
-            f"by {PROBE_NAMES[probe]} ({number(d.value, sign=True)} [{number(d.low)}, {number(d.high)}])"
-            for probe, d in by_probe.items()
-            if d.sign == sign
-        ]
+        shown = [f"by {PROBE_NAMES[probe]} {_around(d)}" for probe, d in by_probe.items() if d.sign == sign]
         if shown:
             cases.append(f"{name_of(other)} ({widths[other]}) {joined(shown)}")
     return cases
@@ -149,8 +144,47 @@ def _opening(name: str, differences: Mapping[str, Mapping[str, Interval]]) -> st
     """Who wins: ``name`` if it beats each other somewhere and loses nowhere, those that beat it if it beats none."""
     signs = {other: {d.sign for d in by_probe.values()} for other, by_probe in differences.items()}
     lost_to = [name_of(other) for other, found in signs.items() if -1 in found]
-    if all(1 in found for found in signs.values()) and not lost_to:
-        return f"The winner is {name_of(name)}"
-    if lost_to and not any(1 in found for found in signs.values()):
+    beaten = [other for other, found in signs.items() if 1 in found]
+    if lost_to and beaten:
+        return "There is no single winner"
+    if lost_to:
         return f"{joined(lost_to)} {'does' if len(lost_to) == 1 else 'do'} better"
-    return "There is no single winner" if any(found != {0} for found in signs.values()) else "There is no clear winner"
+    if not beaten:
+        return "There is no clear difference"
+    return f"{'The winner is' if len(beaten) == len(signs) else 'Nothing does better than'} {name_of(name)}"
+
+
+def retrieval_verdict(name: str, differences: Mapping[str, Interval], judged: int) -> str:
+    """One sentence on how often a row's partner is found first, from the intervals of the differences.
+
+    Args:
+        name: The representation the sentence is about.
+        differences: By other representation, or chance, the share that ``name`` finds first minus that of the other.
+        judged: How many pairs were judged.
+
+    Example:
+        >>> print(retrieval_verdict("h", {"cca": Interval(0.03, -0.01, 0.07), "chance": Interval(0.5, 0.4, 0.6)}, 360))
+        Nothing does better than h: of 360 pairs, h finds a row's partner first more often than chance
+        (+.500 [.400, .600]), and with no clear difference from cca (+.030 [-.010, .070]).
+    """
+
+    def cases(sign: int) -> list[str]:
+        return [f"{name_of(other)} {_around(d)}" for other, d in differences.items() if d.sign == sign]
+
+    claims = [
+        _claim("more often", "than", cases(1)),
+        _claim("more seldom", "than", cases(-1)),
+        _claim("with no clear difference", "from", cases(0)),
+    ]
+    opening = _opening(name, {other: {"first": found} for other, found in differences.items()})
+    who = f"of {count(judged, 'pair')}, {name_of(name)} finds a row's partner first"
+    return f"{opening}: {who} {_said(claims)}."
+
+
+def _said(claims: Sequence[str]) -> str:
+    *first, last = filter(None, claims)
+    return ", ".join([*first, f"and {last}"]) if first else last
+
+
+def _around(difference: Interval) -> str:
+    return f"({number(difference.value, sign=True)} [{number(difference.low)}, {number(difference.high)}])"

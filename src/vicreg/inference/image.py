@@ -33,6 +33,10 @@ class ImageEmbedder:
     encoder: nn.Module
     view: ImageView
 
+    def __repr__(self) -> str:
+        size = self.view.size
+        return f"ImageEmbedder({type(self.encoder).__name__}, pictures at {size} x {size} to {self.width} numbers)"
+
     @property
     def width(self) -> int:
         """Numbers per picture of the embedding."""

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from vicreg import runs
 from vicreg._checks import check_choice, require, shown
+from vicreg.data import as_frame
+from vicreg.inference.table import Embedder
 
 SIDES = ("a", "b")
 KIND = "pair"
@@ -32,6 +34,9 @@ class PairEmbedder:
     b: Any
     aligned: bool
 
+    def __repr__(self) -> str:
+        return f"PairEmbedder(a={self.a!r}, b={self.b!r}, aligned={self.aligned})"
+
     def side(self, name: str) -> Any:
         """The embedder of side ``a`` or ``b``.
 
@@ -40,18 +45,52 @@ class PairEmbedder:
         """
         return getattr(self, check_choice("side", name, SIDES))
 
-    def transform(self, X: Any, side: str = "a") -> NDArray[np.float32]:
-        """The embedding of every row of one side's data, (n, width).
+    def transform(self, X: Any, y: Any = None, *, side: str = "a") -> Any:
+        """The embedding of every row of one side's data, or of both sides'.
 
         Args:
-            X: What that side was fitted on: rows of a table, pictures, signals.
-            side: ``a`` or ``b``.
+            X: What the left side was fitted on: rows of a table, pictures, signals; or with ``side="b"`` the right one.
+            y: What the right side was fitted on, to embed both; the rows need not belong to those of ``X``.
+            side: Which one ``X`` is of, where it is alone: ``a`` or ``b``.
+
+        Returns:
+            (n, width) float32; with ``y`` the pair of it and (m, width).
 
         Raises:
             ValueError: There is no such side, or the data are not as that side's.
+            TypeError: ``y`` is no data.
         """
-        embedding: NDArray[np.float32] = self.side(side).transform(X)
+        check_sides(y, side)
+        embedding = self.embedded(X, side)
+        return embedding if y is None else (embedding, self.embedded(y, "b"))
+
+    def embedded(self, X: Any, side: str, **how: Any) -> NDArray[np.float32]:
+        """The embedding of one side's data.
+
+        Args:
+            X: As for :meth:`transform`.
+            side: ``a`` or ``b``.
+            **how: What else that side's ``transform`` takes.
+
+        Raises:
+            ValueError: The data are not as that side's. If they have the other table's columns, that is said.
+        """
+        try:
+            embedding: NDArray[np.float32] = self.side(side).transform(X, **how)
+        except ValueError as failure:
+            other = SIDES[1 - SIDES.index(side)]
+            if not (self._fits(X, other) and not self._fits(X, side)):
+                raise
+            raise ValueError(f"{failure} These are the columns of the other side, {other}.") from failure
         return embedding
+
+    def _fits(self, X: Any, side: str) -> bool:
+        """Whether data are a table with the columns of a side."""
+        embedder = self.side(side)
+        if not isinstance(embedder, Embedder):
+            return False
+        frame = as_frame(X)
+        return frame.named and set(embedder.spec.names) <= set(frame.names)
 
     def save(self, folder: str | Path) -> None:
         """Write it for :func:`vicreg.load`: each side into a folder of its own, and what belongs to both last.
@@ -67,6 +106,23 @@ class PairEmbedder:
         plain = {"encoder": KIND, "aligned": self.aligned, "sides": {name: _digest(folder / name) for name in SIDES}}
         runs.write_json(folder / runs.DESCRIPTION, {"copy_of": runs.ENCODER, **plain})
         runs.write_tensors(folder / runs.ENCODER, {}, plain)
+
+
+def check_sides(y: Any, side: str) -> None:
+    """Check what is said of which side data are of.
+
+    Args:
+        y: Of the right side; None where the data are of one side alone.
+        side: Which one that is.
+
+    Raises:
+        ValueError: Both are said, or there is no such side.
+        TypeError: The name of a side in place of data.
+    """
+    check_choice("side", side, SIDES)
+    fix = f"Name the side of what stands alone by its name: transform(X, side={y!r})." if isinstance(y, str) else ""
+    require(not (isinstance(y, str) and y in SIDES), "y", "be the other side's data", shown(y), fix, error=TypeError)
+    require(y is None or side == SIDES[0], "side", "be left out where both sides are given", shown(side))
 
 
 def is_pair(folder: str | Path) -> bool:

@@ -81,6 +81,8 @@ class SignalEmbedder:
         >>> pool = nn.Sequential(nn.Conv1d(1, 5, 9), nn.AdaptiveAvgPool1d(1), nn.Flatten())
         >>> SignalEmbedder((SignalPart(pool, view.still()),), spec).transform([np.zeros(700), np.ones(3000)]).shape
         (2, 5)
+        >>> SignalEmbedder((SignalPart(pool, view.still()),), spec)
+        SignalEmbedder(wave, sounds of 1 channel at 8000 samples a second to 5 numbers)
     """
 
     parts: tuple[SignalPart, ...]
@@ -91,6 +93,23 @@ class SignalEmbedder:
     def of(cls, parts: Iterable[tuple[nn.Module, ViewOfSignal]], spec: SignalSpec, windows: int = 1) -> SignalEmbedder:
         """The embedder of encoders and their views, such as a run's ``parts``, which are put in evaluation mode."""
         return cls(tuple(SignalPart(encoder.eval(), view) for encoder, view in parts), spec, windows)
+
+    def __repr__(self) -> str:
+        channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
+        rate = "" if self.rate is None else f" at {self.rate:g} samples a second"
+        kinds = " and ".join(part.eats for part in self.parts)
+        what = "sounds" if self.spec.sound else "signals"
+        return f"SignalEmbedder({kinds}, {what} of {channels}{rate} to {self.width} numbers)"
+
+    @property
+    def rate(self) -> float | None:
+        """Samples a second that signals are embedded at; None where nobody knew."""
+        return self.spec.rate
+
+    @property
+    def channels(self) -> int:
+        """Channels of each signal."""
+        return self.spec.channels
 
     @property
     def length(self) -> int:
@@ -172,6 +191,8 @@ class SignalEmbedder:
             return read_signals(Path(X), **self.spec.how_to_read(Path(X)))
         if not isinstance(X, np.ndarray) and all(isinstance(item, str | os.PathLike) for item in X):
             return SoundFiles(X, None if self.spec.rate is None else round(self.spec.rate), self.spec.channels)
+        mixed = isinstance(X, list | tuple) and any(isinstance(item, str | os.PathLike) for item in X)
+        require(not mixed, "signals", "be all paths or all arrays", "both in one list", error=TypeError)
         return GivenSignals(X, rate=self.spec.rate, sound=self.spec.sound)
 
     def stream(

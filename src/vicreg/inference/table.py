@@ -32,6 +32,9 @@ class Embedder:
     encoder: nn.Module
     spec: TableSpec
 
+    def __repr__(self) -> str:
+        return f"Embedder(rows of {len(self.spec.names)} columns to {self.width} numbers)"
+
     @property
     def width(self) -> int:
         """Numbers per row of the embedding."""

@@ -1,4 +1,4 @@
-"""The one training loop, on Lightning Fabric; the only file that knows Fabric."""
+"""The one training loop, on Lightning Fabric; with ``loggers.py`` the only files that know Fabric."""
 
 from __future__ import annotations
 

@@ -75,6 +75,7 @@ class PairRun:
         epoch: Steps in an epoch.
         ledgers: Of each side: counts what cannot be read. Both members of such a pair were left out.
         count: Pairs that are learnt from.
+        notes: What a user should know of the start.
     """
 
     state: State
@@ -85,6 +86,7 @@ class PairRun:
     epoch: int
     ledgers: tuple[Corrupt, Corrupt]
     count: int
+    notes: tuple[str, ...] = ()
 
     def train(self, callbacks: Sequence[Callback] = ()) -> State:
         """Step to the end."""
@@ -135,7 +137,24 @@ def pair_run(config: PairConfig, left: Side, right: Side, place: Machine) -> Pai
         channels_last=channels_last_is_safe(model),
     )
     state = start(model, place, how)
-    return PairRun(state, feed, objective(config, (left, right)), how, place, order.batches, ledgers, len(left))
+    said, notes = objective(config, (left, right)), narrower_in_words(config.n_components, (left, right))
+    return PairRun(state, feed, said, how, place, order.batches, ledgers, len(left), notes)
+
+
+def narrower_in_words(asked: int, sides: Sequence[Side]) -> tuple[str, ...]:
+    """A note, if a table has fewer features than the components that are asked for.
+
+    Args:
+        asked: How many.
+        sides: Left and right.
+    """
+    own = {name: side.features for name, side in zip(("left", "right"), sides, strict=True)}
+    counts = [count for count in own.values() if count is not None]
+    if not counts or min(counts) >= asked:
+        return ()
+    name = next(name for name, count in own.items() if count == min(counts))
+    features = "1 feature" if min(counts) == 1 else f"{min(counts)} features"
+    return (f"An embedding has {min(counts)} of the {asked} --n-components: the {name} side has {features}.",)
 
 
 def joint_embedding(config: PairConfig, sides: Sequence[Side]) -> JointEmbedding:

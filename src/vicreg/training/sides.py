@@ -40,7 +40,7 @@ from vicreg.training.pair_config import PairConfig
 from vicreg.training.pictures import OpenedPictures, ResidentPictures
 from vicreg.training.preparing import room
 from vicreg.training.settings import SAME_FOLDER
-from vicreg.training.signal import blank, faults_in_words, rates_in_words, scaled, windows_of
+from vicreg.training.signal import blank, faults_in_words, rates_in_words, scaled, short_in_words, windows_of
 from vicreg.training.signal import views_of as views_of_signals
 from vicreg.training.signal_config import SignalBranch, SignalConfig
 from vicreg.training.signals import OpenedSignals, ResidentSignals
@@ -258,8 +258,9 @@ class SignalSide:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Other rates than the common one, and of some signals those that are silent, clipped or mixed."""
-        return (*rates_in_words(self.source), *faults_in_words(self.source))
+        """Other rates than the common one, and of some signals those that are silent, clipped, mixed or short."""
+        short = short_in_words(self.source, self.view.length)
+        return (*rates_in_words(self.source), *faults_in_words(self.source), *short)
 
     def read(self, place: Machine, ledger: Corrupt, workers: int) -> tuple[Side, NDArray[np.int64]]:
         """Each signal is decoded once, and kept where they fit."""

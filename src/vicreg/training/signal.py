@@ -158,7 +158,7 @@ def signal_run(
     state = start(model, place, how)
     both = (0, 1) if len({form.eats for form in forms}) == 2 else (0,)
     windows = windows_of(source, views[0].length)
-    notes = (*rates_in_words(source), *faults_in_words(source))
+    notes = (*rates_in_words(source), *faults_in_words(source), *short_in_words(source, views[0].length))
     objective = config.named()
     return SignalRun(state, feed, objective, how, place, views, spec, both, windows, order.batches, ledger, notes)
 
@@ -332,7 +332,9 @@ def faults_in_words(source: SignalSource) -> list[str]:
         others[opened.own or source.channels] += 1
         constant = bool((samples == samples[:, :1]).all())
         silent += constant
-        clipped += source.sound and not constant and float((np.abs(samples) >= FULL_SCALE).mean()) > CLIPPED
+        loud = np.abs(samples)
+        scaled = opened.own is not None or float(loud.max()) <= 1.0  # numbers of one's own may have any scale
+        clipped += source.sound and scaled and not constant and float((loud >= FULL_SCALE).mean()) > CLIPPED
     what, verb = f"Of {count} {source.what} looked at", {1: "is"}
     notes = []
     if silent:
@@ -345,3 +347,24 @@ def faults_in_words(source: SignalSource) -> list[str]:
             has = f"{some} {'has' if some == 1 else 'have'} {channels} channel{'s' if channels > 1 else ''}"
             notes.append(f"{what}, {has}: {'their mean is taken' if source.channels == 1 else 'it is repeated'}.")
     return notes
+
+
+def short_in_words(source: SignalSource, length: int) -> list[str]:
+    """A note on signals that are shorter than a view, of some spread over the source.
+
+    Args:
+        source: The signals.
+        length: Samples of a view.
+
+    Example:
+        >>> from vicreg.data import GivenSignals
+        >>> short_in_words(GivenSignals([np.arange(9), np.arange(4)]), 6)
+        ['Of 2 signals looked at, 1 is shorter than a view of 6 samples: its mean surrounds it.']
+    """
+    lengths = [opened.length for opened in some_signals(source)]
+    short = sum(own < length for own in lengths)
+    if not short:
+        return []
+    are, means = ("is", "its mean surrounds it") if short == 1 else ("are", "their means surround them")
+    what = f"Of {len(lengths)} {source.what} looked at, {short} {are} shorter than a view of {length:,} samples"
+    return [f"{what}: {means}."]

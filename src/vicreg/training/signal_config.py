@@ -47,11 +47,11 @@ class SignalConfig:
     """How sounds and other signals are learnt from.
 
     Attributes:
-        branches: What the two branches eat, ``wave`` (the samples) or ``mel`` (their log-mel spectrogram): wave,mel of
+        branches: What the two branches see, wave (the samples) or mel (their log-mel spectrogram): wave,mel of
             sounds and wave,wave of other signals when left out. An encoder of its own is named in its place, as
             resnet34-1d or resnet18-mel, and an expander of its own after a slash, as in wave/512-512,mel/1024-512 (or
             none). Two of one form are one branch unless not shared.
-        encoder: resnet18, resnet34, resnet50 or resnet50x2: over time for ``wave``, over bands and time for ``mel``.
+        encoder: resnet18, resnet34, resnet50 or resnet50x2: over time for wave, over bands and time for mel.
         width: Channels of the encoder's first stage; as published, 64, when left out.
         seconds: Length of a view, of sounds and of other signals whose rate is known.
         length: Length of a view in samples, in place of seconds. When both are left out 1 second of sounds and 2048

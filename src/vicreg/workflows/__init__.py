@@ -5,11 +5,12 @@ from vicreg.workflows.checkpoints import Collapsed, Interrupted
 from vicreg.workflows.collection_embedding import embed_collection
 from vicreg.workflows.collection_fitting import fit_collection, resume_collection
 from vicreg.workflows.collection_judging import evaluate_collection
+from vicreg.workflows.demonstrating import demo, free_folder
 from vicreg.workflows.diagnosing import diagnose
 from vicreg.workflows.embedding import embed
 from vicreg.workflows.exporting import export
 from vicreg.workflows.fitting import fit, resume
-from vicreg.workflows.judging import Judged, demo, evaluate
+from vicreg.workflows.judging import Judged, evaluate
 from vicreg.workflows.kinds import check_there, kind_of_run
 from vicreg.workflows.medium import Reading
 from vicreg.workflows.pair_about import Pairing
@@ -38,6 +39,7 @@ __all__ = [
     "fit",
     "fit_collection",
     "fit_pair",
+    "free_folder",
     "kind_of_run",
     "read_settings",
     "resume",

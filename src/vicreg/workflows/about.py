@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
@@ -16,6 +17,7 @@ import vicreg
 from vicreg import runs
 from vicreg._checks import listed, message, require, shown
 from vicreg.data import Frame, fingerprint, read_table
+from vicreg.data.cells import as_arrow
 from vicreg.evaluation import hold_out
 from vicreg.runs import Run
 from vicreg.training.config import TableConfig
@@ -62,6 +64,28 @@ def inputs(frame: Frame, columns: Columns) -> Frame:
     taken = [name for name in columns.id if EMBEDDING_COLUMN.fullmatch(name)]
     require(not taken, "--id", "name columns other than vicreg0, vicreg1, ...", listed(taken), "Rename the column.")
     return frame.drop(set(columns.set_aside)) if columns.set_aside else frame
+
+
+SERIES = 5
+"""Ids that come so often each may be those of signals."""
+
+
+def repeated_in_words(frame: Frame, columns: Columns) -> list[str]:
+    """A hint where ids come many times each, as in a long table of signals.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> from vicreg.data import as_frame
+        >>> repeated_in_words(as_frame(pa.table({"walk": ["a", "b"] * 8})), Columns(id=("walk",)))
+        ["'walk' has 2 ids in 16 rows: if each is a signal, --id walk --time COLUMN learns from signals."]
+    """
+    found = []
+    for name in columns.id:
+        count = pc.count_distinct(as_arrow(frame.column(name))).as_py()
+        if count * SERIES <= frame.n_rows:
+            said = f"{shown(name)} has {count:,} id{'' if count == 1 else 's'} in {frame.n_rows:,} rows"
+            found.append(f"{said}: if each is a signal, --id {name} --time COLUMN learns from signals.")
+    return found
 
 
 def held_out(frame: Frame, columns: Columns) -> NDArray[np.bool_]:

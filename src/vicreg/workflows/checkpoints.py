@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,6 +56,8 @@ class Stop:
     collapse: str | None = None
 
 
+STDERR = 2
+STOPPING = b"Stopping after this step ...\n"
 SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
 """What asks a run to stop; Windows has no SIGHUP."""
 
@@ -69,9 +72,14 @@ def stoppable() -> Iterator[Stop]:
     stop = Stop()
 
     def heard(number: int, _: object) -> None:
+        first = stop.asked is None
         stop.asked = number
         if not stop.patient:
             raise KeyboardInterrupt
+        if first and own_number() == 0:
+            with suppress(OSError):  # nobody may read any longer
+                begin = b"\n" if os.isatty(STDERR) else b""  # it stands behind ^C there
+                os.write(STDERR, begin + STOPPING)  # print could be in the midst of a line itself
 
     main = threading.current_thread() is threading.main_thread()  # only it may listen
     before = {number: signal.signal(number, heard) for number in SIGNALS if main}

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from vicreg import runs
-from vicreg.diagnostics import Finding
+from vicreg.diagnostics import Finding, Look
 from vicreg.objectives import Objective
 from vicreg.runs import Run
 from vicreg.training.engine import State
@@ -42,6 +42,11 @@ class Guard:
         self._say(str(finding))
         if self._stop is not None:
             self._stop.collapse = str(finding)
+
+    @property
+    def looks(self) -> list[Look]:
+        """What the monitor saw, since the run began or was gone on with."""
+        return self._monitor.looks
 
     @property
     def notes(self) -> tuple[str, ...]:

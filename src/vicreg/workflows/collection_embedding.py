@@ -85,6 +85,8 @@ def embed_collection(
             written += len(names)
     for text in ledger.news():
         say(f"left out: {text}")
+    for text in ledger.in_all(medium.nouns):
+        say(text)
     say(f"Wrote {written:,} {medium.nouns} of {embedder.width} numbers to {path}.")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from torch import nn
 from vicreg import runs
 from vicreg._checks import require, shown
 from vicreg.distributed import by_first
+from vicreg.portrait import Portrait
 from vicreg.runs import Run
 from vicreg.training.engine import Callback, Diverged, Machine, State, machine
+from vicreg.training.loggers import check_logger
 from vicreg.training.settings import to_mapping
 from vicreg.workflows.checkpoints import Stop, stoppable, train
-from vicreg.workflows.collapse import Guard
 from vicreg.workflows.collection_about import (
     Collection,
     about_collection,
@@ -29,6 +30,9 @@ from vicreg.workflows.embedding import Say
 from vicreg.workflows.judging import Judged
 from vicreg.workflows.media import medium_of
 from vicreg.workflows.medium import Embeds, Prepared, Reading, Settings
+from vicreg.workflows.portraying import command_of, leave_facts, report_on, words_of
+from vicreg.workflows.portraying_collections import portray_collection
+from vicreg.workflows.recording import Recording
 from vicreg.workflows.watching import Watch
 
 
@@ -42,6 +46,7 @@ def fit_collection(
     callbacks: Sequence[Callback] = (),
     say: Say = print,
     stop_on_collapse: bool = False,
+    logger: str | None = None,
 ) -> Judged:
     """Fit a run on pictures or signals and leave it in a folder, judged.
 
@@ -54,6 +59,7 @@ def fit_collection(
         callbacks: Called after every step.
         say: Told in words what is going on.
         stop_on_collapse: Whether the first collapse that is named ends the run.
+        logger: Also log to the run's ``logs``: ``csv`` or ``tensorboard``.
 
     Returns:
         The comparison on held-out items, or without labels the readings.
@@ -65,6 +71,7 @@ def fit_collection(
         Collapsed: There was a collapse to stop on; a checkpoint was written.
     """
     config.check()
+    check_logger(logger)
     run = Run(folder)
     place = machine(config.device, config.devices, config.nodes, config.precision)
     say = say if place.first else _silent
@@ -75,7 +82,7 @@ def fit_collection(
     by_first(lambda: _begin(run, collection, config))
     try:
         with stoppable() as stop:
-            return _train_and_judge(run, collection, config, prepared, callbacks, stop, say, stop_on_collapse)
+            return _train_and_judge(run, collection, config, prepared, callbacks, stop, say, stop_on_collapse, logger)
     except ValueError as failure:
         # No word to the other processes here: they may be in the midst of a step, and would never hear it.
         lost = isinstance(failure, Diverged) or not run.checkpoint.exists()
@@ -94,6 +101,7 @@ def resume_collection(
     callbacks: Sequence[Callback] = (),
     say: Say = print,
     stop_on_collapse: bool = False,
+    logger: str | None = None,
 ) -> Judged:
     """Go on with an interrupted run: on a CPU to the very bits that it would have reached uninterrupted.
 
@@ -106,6 +114,7 @@ def resume_collection(
         callbacks: Called after every step.
         say: Told in words what is going on.
         stop_on_collapse: Whether the first collapse that is named ends the run.
+        logger: Also log to the run's ``logs``: ``csv`` or ``tensorboard``.
 
     Raises:
         ValueError: The run is finished or damaged, or the source has changed since.
@@ -113,6 +122,7 @@ def resume_collection(
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
         Collapsed: There was a collapse to stop on; a checkpoint was written.
     """
+    check_logger(logger)
     run = Run(folder)
     medium = medium_of(config)
     found, own, settings = read_about_collection(run, medium)
@@ -128,7 +138,7 @@ def resume_collection(
     by_first(lambda: runs.write_array(run.split, collection.held))
     prepared = _prepare(collection, settings, place, encoders, say)
     with stoppable() as stop:
-        return _train_and_judge(run, collection, settings, prepared, callbacks, stop, say, stop_on_collapse)
+        return _train_and_judge(run, collection, settings, prepared, callbacks, stop, say, stop_on_collapse, logger)
 
 
 def _check_settings(given: Settings, kept: Settings) -> None:
@@ -192,19 +202,36 @@ def _train_and_judge(
     stop: Stop,
     say: Say,
     stop_on_collapse: bool,
+    logger: str | None,
 ) -> Judged:
     """Train, and leave the encoder and what judging finds. The checkpoint goes last: then it is all done."""
     watch = Watch(prepared, collection, config.workers)
     told = _telling(prepared, watch, collection.medium.nouns, say)
-    guard = Guard(prepared.objective, run, say, stop if stop_on_collapse else None, prepared.place.count)
-    write = partial(_write_metrics, run, watch, guard)
+    recording = Recording(run, prepared, say, stop if stop_on_collapse else None, logger)
+    write = partial(_write, run, watch, recording)
     shown = callbacks if prepared.place.first else ()
-    state = train(prepared, run.checkpoint, [*shown, watch, told, guard], stop, write, say, [watch, guard])
+    watching: list[Callback] = [*shown, watch, told, *recording.callbacks]
+    state = train(prepared, run.checkpoint, watching, stop, write, say, [watch, *recording.kept])
     if not prepared.place.first:  # the others need not wait
         return Judged(None, None)
     write(state)
-    judged = _leave(run, collection, config, collection.medium.trained(prepared), watch, say)
-    return replace(judged, notes=(*judged.notes, *guard.notes))
+    embedder = collection.medium.trained(prepared)
+    embedder.save(run.folder)
+    judged = _judge(run, collection, config, embedder, watch, say)
+    judged = replace(judged, notes=(*judged.notes, *recording.guard.notes))
+    portray_collection(Portrait(run.portrait), collection, embedder, config, recording.attempts)
+    leave_facts(
+        run,
+        recording,
+        kind=collection.medium.kind,
+        words=words_of(judged),
+        notes=judged.notes,
+        device=prepared.place.device,
+        command=command_of([collection.where], run.folder, asdict(collection.reading), config),
+    )
+    run.finish()
+    report_on(run, recording.attempts, say)
+    return judged
 
 
 def _begin(run: Run, collection: Collection, config: Settings) -> None:
@@ -212,16 +239,12 @@ def _begin(run: Run, collection: Collection, config: Settings) -> None:
     runs.write_array(run.split, collection.held)
 
 
-def _leave(run: Run, collection: Collection, config: Settings, embedder: Embeds, watch: Watch, say: Say) -> Judged:
-    embedder.save(run.folder)
+def _judge(run: Run, collection: Collection, config: Settings, embedder: Embeds, watch: Watch, say: Say) -> Judged:
     if collection.codes is None:
         line = watch.lines[-1] if watch.lines else {}
-        judged = judge_without_labels(run, line, embedder.width, collection.medium)
-    else:
-        say(f"Judging on the {collection.medium.nouns} held out.")
-        judged = judge_held_out(run, collection, embedder, config)
-    run.finish()
-    return judged
+        return judge_without_labels(run, line, embedder.width, collection.medium)
+    say(f"Judging on the {collection.medium.nouns} held out.")
+    return judge_held_out(run, collection, embedder, config)
 
 
 def _telling(prepared: Prepared, watch: Watch, nouns: str, say: Say) -> Callable[[State], None]:
@@ -234,6 +257,9 @@ def _telling(prepared: Prepared, watch: Watch, nouns: str, say: Say) -> Callable
         ended = bool(watch.lines) and watch.lines[-1]["step"] == state.step
         if ended and (len(watch.lines) % seldom == 0 or state.step == state.steps):
             say(epoch_in_words(watch.lines[-1], nouns))
+        if state.step == state.steps:
+            for text in prepared.ledger.in_all(nouns):
+                say(text)
 
     return tell
 
@@ -250,13 +276,11 @@ def epoch_in_words(line: dict[str, float], nouns: str) -> str:
     for name, said in (("knn", "kNN"), ("online_linear", "online linear probe")):
         parts += [f"{said} {line[name]:.3f}".replace(" 0.", " .")] if name in line else []
     speed = float(f"{line.get(f'{nouns}_per_second', 0):.3g}")
-    return f"epoch {line['epoch']:g}: {', '.join([*parts, f'{speed:,.0f} {nouns} a second'])}"
+    return f"epoch {round(line['epoch'], 1):g}: {', '.join([*parts, f'{speed:,.0f} {nouns} a second'])}"
 
 
-def _write_metrics(run: Run, watch: Watch, guard: Guard, state: State) -> None:
-    guard.write()
-    history = state.history()
-    runs.write_csv(run.metrics, ["step", *history], zip(range(1, state.step + 1), *history.values(), strict=True))
+def _write(run: Run, watch: Watch, recording: Recording, state: State) -> None:
+    recording.write(state)
     if watch.lines:
         names = list(dict.fromkeys(name for line in watch.lines for name in line))
         runs.write_csv(run.epochs, names, [[line.get(name, "") for name in names] for line in watch.lines])

@@ -17,7 +17,7 @@ from vicreg.evaluation import (
     Comparison,
     ProbeComparison,
     hold_out,
-    pca,
+    leading_components,
 )
 from vicreg.inference import load_as
 from vicreg.runs import Run
@@ -61,13 +61,13 @@ def unlabelled_in_words(found: Mapping[str, float], width: int, nouns: str) -> s
     Example:
         >>> print(unlabelled_in_words({"rankme": 120.4, "dead_dimensions": 3.0}, 512, "pictures"))
         Without labels there is no telling how useful the representation is. Its effective rank (RankMe) is 120 of 512;
-        3 of its numbers hardly vary. Judge it on labelled pictures: vicreg evaluate RUN FOLDER.
+        3 of its numbers hardly vary. Judge it on labelled pictures: vicreg evaluate RUN SOURCE.
     """
     dead = int(found.get("dead_dimensions", 0))
     rank = f"Its effective rank (RankMe) is {found['rankme']:.3g} of {width}"
     still = f"; {dead} of its numbers hardly vary" if dead else ""
     begin = "Without labels there is no telling how useful the representation is."
-    return f"{begin} {rank}{still}. Judge it on labelled {nouns}: vicreg evaluate RUN FOLDER."
+    return f"{begin} {rank}{still}. Judge it on labelled {nouns}: vicreg evaluate RUN SOURCE."
 
 
 def evaluate_collection(
@@ -124,7 +124,8 @@ def evaluate_collection(
     judged = _judged(medium, embedder, learnt, judged_on, config)
     notes = list(judged.notes)
     if where is not None and medium.fingerprint(learnt.source) == about["fingerprint"]:
-        notes.append(f"The encoder has learnt from these {medium.nouns}, or most of them, without their labels.")
+        which = f"the {medium.nouns} in {where}, or most of them"
+        notes.append(f"The encoder has learnt from {which}, without their labels.")
     if augmented:
         say(f"Training a linear probe on {medium.nouns} cropped anew at every epoch.")
         notes.append(augmented_probe(medium, embedder, learnt, judged_on, config))
@@ -165,7 +166,7 @@ def _judged(medium: Medium, embedder: Embeds, train: Labelled, test: Labelled, c
     parts = [_represented(medium, part, embedder, untrained, ledger, config) for part in (train, test)]
     learnt, judged = parts
     some = learnt.raw[:: -(-len(learnt.raw) // MOST_FOR_PCA)]
-    baseline = pca(some, min(embedder.width, learnt.raw.shape[1]))
+    baseline = leading_components(some, embedder.width)
     sets: dict[str, Pair] = {
         "raw": (learnt.raw, judged.raw),
         "pca": (_float32(baseline.transform(learnt.raw)), _float32(baseline.transform(judged.raw))),
@@ -175,7 +176,18 @@ def _judged(medium: Medium, embedder: Embeds, train: Labelled, test: Labelled, c
     sets["vicreg"] = (learnt.trained, judged.trained)
     notes = [f"{len(ledger.names)} {medium.nouns} could not be read and are left out."] if ledger.names else []
     comparison: Comparison = ProbeComparison(sets, learnt.labels, judged.labels, random_state=config.seed % 2**32)
+    notes += _short_in_words(comparison, config, len(train.rows))
     return Judged(comparison, None, tuple(notes))
+
+
+def _short_in_words(comparison: Comparison, config: Settings, count: int) -> list[str]:
+    """A note on a run of few steps whose encoder is no better than it was drawn."""
+    steps, usual = config.steps_for(count), type(config)().steps_for(count)
+    if steps >= usual or "random" not in comparison.widths:
+        return []
+    better = any(one.sign == 1 for one in comparison.differences("vicreg", "random").values())
+    said = f"After {steps:,} steps, where the default makes {usual:,}, it does no better than untrained"
+    return [] if better else [f"{said}: more --steps may help."]
 
 
 def _float32(x: NDArray[Any]) -> NDArray[np.float32]:

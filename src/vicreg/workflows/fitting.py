@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,11 @@ from vicreg._checks import listed, require
 from vicreg.data import Frame, TableSpec, fit_spec, read_table, row_hashes
 from vicreg.evaluation import pca
 from vicreg.inference import Embedder
+from vicreg.portrait import Portrait
 from vicreg.runs import Run
 from vicreg.training.config import TableConfig
 from vicreg.training.engine import Callback, State
+from vicreg.training.loggers import check_logger
 from vicreg.training.table import TableRun, table_run
 from vicreg.views import table_views
 from vicreg.workflows.about import (
@@ -28,12 +29,15 @@ from vicreg.workflows.about import (
     held_out,
     inputs,
     read_about,
+    repeated_in_words,
     same_table,
 )
 from vicreg.workflows.checkpoints import Stop, stoppable, train
-from vicreg.workflows.collapse import Guard
 from vicreg.workflows.embedding import Say, write_embeddings
 from vicreg.workflows.judging import Judged, judge_fit, judge_without_labels, write_baseline
+from vicreg.workflows.portraying import command_of, leave_facts, report_on, words_of
+from vicreg.workflows.portraying_tables import portray_table
+from vicreg.workflows.recording import Recording
 
 
 def fit(
@@ -45,6 +49,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     say: Say = print,
     stop_on_collapse: bool = False,
+    logger: str | None = None,
 ) -> Judged:
     """Fit a run on a table in a file and leave it in a folder, judged.
 
@@ -56,6 +61,7 @@ def fit(
         callbacks: Called after every step.
         say: Told in words what is going on.
         stop_on_collapse: Whether the first collapse that is named ends the run.
+        logger: Also log to the run's ``logs``: ``csv`` or ``tensorboard``.
 
     Returns:
         The comparison on held-out rows, or without labels the readings; where neither can be had, the reason.
@@ -67,14 +73,15 @@ def fit(
         Collapsed: There was a collapse to stop on; a checkpoint was written.
     """
     config.check()
+    check_logger(logger)
     run = Run(folder)
     run.check_free()
     frame = read_table(source, exact=columns.id)
-    prepared = _prepare(frame, columns, config, say)
+    prepared = _prepare(source, frame, columns, config, say)
     run.begin(about(source, columns, config, frame))
     try:
         with stoppable() as stop:
-            return _train_and_judge(run, prepared, callbacks, stop, say, stop_on_collapse)
+            return _train_and_judge(run, prepared, callbacks, stop, say, stop_on_collapse, logger)
     except ValueError:  # such as training that diverged: --resume would only meet it again
         run.withdraw()
         raise
@@ -89,6 +96,7 @@ def resume(
     callbacks: Sequence[Callback] = (),
     say: Say = print,
     stop_on_collapse: bool = False,
+    logger: str | None = None,
 ) -> Judged:
     """Go on with an interrupted run, to the very bits that it would have reached uninterrupted.
 
@@ -100,6 +108,7 @@ def resume(
         callbacks: Called after every step.
         say: Told in words what is going on.
         stop_on_collapse: Whether the first collapse that is named ends the run.
+        logger: Also log to the run's ``logs``: ``csv`` or ``tensorboard``.
 
     Raises:
         ValueError: The run is finished or damaged, or the table has changed since.
@@ -107,6 +116,7 @@ def resume(
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
         Collapsed: There was a collapse to stop on; a checkpoint was written.
     """
+    check_logger(logger)
     run = Run(folder)
     found = read_about(run)
     require(not run.finished(), repr(str(folder)), "be an unfinished run", "a finished one", "Name another --out.")
@@ -115,9 +125,9 @@ def resume(
     require(columns in (Columns(), known), "with --resume, columns", f"be those of the run ({known})", columns, fix)
     require(config in (TableConfig(), settings), "with --resume, settings", "be those of the run", "others", fix)
     frame = same_table(run, found, source)
-    prepared = _prepare(frame, known, settings, say)
+    prepared = _prepare(source, frame, known, settings, say)
     with stoppable() as stop:
-        return _train_and_judge(run, prepared, callbacks, stop, say, stop_on_collapse)
+        return _train_and_judge(run, prepared, callbacks, stop, say, stop_on_collapse, logger)
 
 
 LABEL_NAMES = {"y", "label", "labels", "target", "class"}
@@ -129,6 +139,7 @@ class _Prepared:
     """A run ready to train, and what belongs to it."""
 
     table_run: TableRun
+    source: str
     frame: Frame
     columns: Columns
     config: TableConfig
@@ -137,13 +148,15 @@ class _Prepared:
     x: NDArray[np.float32]
 
 
-def _prepare(frame: Frame, columns: Columns, config: TableConfig, say: Say) -> _Prepared:
+def _prepare(source: Path, frame: Frame, columns: Columns, config: TableConfig, say: Say) -> _Prepared:
     """Hold rows out, vectorise the others, and draw the networks."""
     split = held_out(frame, columns)
     learnt = inputs(frame, columns)
     learnt = learnt.take(np.flatnonzero(~split)) if split.any() else learnt
     held = f", {split.sum():,} of them held out to judge on" if split.any() else ""
     say(f"{frame.n_rows:,} rows{held}; {len(learnt.names)} input columns.")
+    for text in repeated_in_words(frame, columns):
+        say(text)
     spec = fit_spec(learnt)
     say(spec.in_words())
     likely = [] if columns.labels else [name for name in spec.names if name.lower() in LABEL_NAMES]
@@ -151,19 +164,25 @@ def _prepare(frame: Frame, columns: Columns, config: TableConfig, say: Say) -> _
         say(f"{listed(likely)} is an input like the others; if it is a label, name it by --labels or --exclude.")
     x = spec.apply(learnt)
     run = table_run(config, x, spec.sources, table_views(config.views, config.view_rate))
-    return _Prepared(run, frame, columns, config, split, spec, x)
+    return _Prepared(run, str(source), frame, columns, config, split, spec, x)
 
 
 def _train_and_judge(
-    run: Run, prepared: _Prepared, callbacks: Sequence[Callback], stop: Stop, say: Say, stop_on_collapse: bool
+    run: Run,
+    prepared: _Prepared,
+    callbacks: Sequence[Callback],
+    stop: Stop,
+    say: Say,
+    stop_on_collapse: bool,
+    logger: str | None,
 ) -> Judged:
     """Train, and leave the encoder, the embeddings and what judging finds. The checkpoint goes last: it is all done."""
     runs.write_array(run.split, prepared.split)
     runs.write_array(run.seen, np.unique(row_hashes(prepared.x)))
-    guard = Guard(prepared.table_run.objective, run, say, stop if stop_on_collapse else None)
-    write = partial(_write_metrics, run, guard)
-    state = train(prepared.table_run, run.checkpoint, [*callbacks, guard], stop, write, say, [guard])
-    write(state)
+    recording = Recording(run, prepared.table_run, say, stop if stop_on_collapse else None, logger)
+    watching = [*callbacks, *recording.callbacks]
+    state = train(prepared.table_run, run.checkpoint, watching, stop, recording.write, say, recording.kept)
+    recording.write(state)
     embedder = Embedder(state.model.encoder, prepared.spec)
     write_baseline(run, pca(prepared.x, embedder.width))
     z = embedder.transform(prepared.frame, ignore=prepared.columns.set_aside)
@@ -173,8 +192,21 @@ def _train_and_judge(
         judged = judge_fit(run, prepared.frame, embedder, prepared.columns, prepared.split)
     else:
         judged = judge_without_labels(run, prepared.x, z, _from_another_seed(run, prepared, callbacks, stop, say))
+    judged = replace(judged, notes=(*judged.notes, *recording.guard.notes))
+    portrait, attempts = Portrait(run.portrait), recording.attempts
+    portray_table(portrait, prepared.frame, prepared.columns, prepared.split, embedder, prepared.x, z, attempts)
+    leave_facts(
+        run,
+        recording,
+        kind="table",
+        words=words_of(judged),
+        notes=judged.notes,
+        device=state.device,
+        command=command_of([prepared.source], run.folder, asdict(prepared.columns), prepared.config),
+    )
     run.finish()
-    return replace(judged, notes=(*judged.notes, *guard.notes))
+    report_on(run, attempts, say)
+    return judged
 
 
 def _from_another_seed(
@@ -194,9 +226,3 @@ def _from_another_seed(
 
 def _nothing(_: State) -> None:
     """The second fit is only there to compare with: it leaves no metrics."""
-
-
-def _write_metrics(run: Run, guard: Guard, state: State) -> None:
-    guard.write()
-    history = state.history()
-    runs.write_csv(run.metrics, ["step", *history], zip(range(1, state.step + 1), *history.values(), strict=True))

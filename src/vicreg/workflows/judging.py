@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,19 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from vicreg import runs
 from vicreg._checks import listed, message, require, shown
-from vicreg.data import Frame, as_frame, fit_spec, read_table, row_hashes, source_name
-from vicreg.evaluation import Comparison, EmbeddingComparison, PrincipalComponents, pca, readings
+from vicreg.data import Frame, read_table, row_hashes, source_name
+from vicreg.evaluation import Comparison, EmbeddingComparison, PrincipalComponents, readings
 from vicreg.inference import Embedder, load_as
 from vicreg.runs import Run
-from vicreg.training.config import TableConfig
-from vicreg.training.engine import Callback
-from vicreg.training.table import table_run
-from vicreg.views import table_views
 from vicreg.workflows.about import Columns, columns_of, read_about, same_table
 
 Features = NDArray[np.float32]
@@ -35,26 +28,6 @@ class Judged:
     comparison: Comparison | None
     readings: dict[str, float] | None
     notes: tuple[str, ...] = ()
-
-
-def demo(callbacks: Sequence[Callback] = (), steps: int = TableConfig().steps) -> Judged:
-    """Fit the digits that scikit-learn bundles, without their labels, and judge on a fifth held out.
-
-    Args:
-        callbacks: Called after every step.
-        steps: Length of the run.
-    """
-    digits = load_digits()
-    x, y = digits.data.astype(np.float32), digits.target
-    train, test = train_test_split(np.arange(len(x)), test_size=0.2, random_state=0, stratify=y)
-    spec = fit_spec(as_frame(x[train]))
-    features = spec.apply(as_frame(x))
-    config = TableConfig(n_components=8, steps=steps)
-    run = table_run(config, features[train], spec.sources, table_views(config.views, config.view_rate))
-    encoder = Embedder(run.train(callbacks).model.encoder, spec)
-    baseline = pca(features[train], encoder.width)
-    representations = {"raw": features, "pca": baseline.transform(features), "vicreg": encoder.encode(features)}
-    return Judged(EmbeddingComparison(representations, y, test=test), None)
 
 
 def evaluate(folder: Path, source: Path | None = None, labels: str | None = None) -> Judged:

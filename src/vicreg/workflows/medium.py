@@ -201,6 +201,10 @@ class Medium:
         like: From a path, what is said of how to read it, how a run's own source was read, and the run's embedder to
             how that path is read.
         looked: From embedder, source, rows, ledger and threads to what judging needs, each item being opened once.
+        plain: From an embedder and what is looked at, without an encoder and as crops, to what a map of the raw data is
+            made of, (b, p).
+        what_plain: That, in words.
+        shown: From a source and a row to type and content of what a page shows or plays; None where there is nothing.
         random_crops: Those that an embedder's encoder can be tuned with.
         network: From an embedder to a module from crops to embeddings, which has a gradient.
         exported: From an embedder and the name of a format to a file for other programs.
@@ -224,6 +228,9 @@ class Medium:
     untrained: Callable[[Any, Any], Embeds | None]
     like: Callable[[str, Reading, Reading, Any], Reading]
     looked: Callable[[Any, Any, NDArray[np.int64], Corrupt, int], Looked]
+    plain: Callable[[Any, NDArray[Any], Tensor], NDArray[np.float32]]
+    what_plain: Callable[[Any], str]
+    shown: Callable[[Any, int], tuple[str, bytes] | None]
     random_crops: Callable[[Any], RandomCrops]
     network: Callable[[Any], nn.Module]
     exported: Callable[[Any, str], Exported]

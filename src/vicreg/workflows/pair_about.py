@@ -27,6 +27,7 @@ from vicreg.data import (
     most_alike,
     name_forms,
     read_table,
+    same_keys,
 )
 from vicreg.evaluation import hold_out
 from vicreg.runs import Run
@@ -142,6 +143,7 @@ class OpenedPair:
         pairing: How they are read.
         labels: (n,) what each pair is judged by, None where it has none; None without labels.
         held: (n,) which pairs no fit sees.
+        notes: What a user should know of how the rows were paired.
     """
 
     left: OpenedSide
@@ -150,6 +152,7 @@ class OpenedPair:
     pairing: Pairing
     labels: NDArray[Any] | None
     held: NDArray[np.bool_]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.held)
@@ -201,16 +204,17 @@ def paired(sides: tuple[OpenedSide, OpenedSide], pairing: Pairing, asked: Pairin
             sources.
 
     Raises:
-        ValueError: Sides of different length, keys that are missing, repeat or have no partner, no such column, or
-            too few labels.
+        ValueError: Sides of different length, keys that are missing, repeat or have no partner, a column of keys in
+            another order that is not named as such, no such column, or too few labels.
     """
     _check_columns(sides, asked)
     rows = _aligned(sides, pairing)
+    notes = _notes_on_keys(sides, pairing) if pairing.key is None else ()
     labels = _labels(sides, rows, pairing)
     if labels is None and asked.labels is not None:
         got = " and ".join(f"{shown(side.where)} without" for side in sides)
         raise ValueError(message("--labels", "name labels that a side has", f"{shown(asked.labels)}, {got}"))
-    return OpenedPair(*sides, rows, pairing, labels, held_out(len(rows[0]), labels))
+    return OpenedPair(*sides, rows, pairing, labels, held_out(len(rows[0]), labels), notes)
 
 
 def open_side(where: str, reading: Reading, pairing: Pairing, text: Sequence[str] = ()) -> OpenedSide:
@@ -272,6 +276,31 @@ def _aligned(sides: Sequence[OpenedSide], pairing: Pairing) -> tuple[NDArray[np.
     keys = most_alike(*(_keys(side, pairing.key) for side in sides))
     named = [_key_in_words(side, pairing.key, which) for side, which in zip(sides, SIDE_NAMES, strict=True)]
     return by_key(*keys, (named[0], named[1]))
+
+
+def _notes_on_keys(sides: Sequence[OpenedSide], pairing: Pairing) -> tuple[str, ...]:
+    """What columns of one name in two tables say of their order, where no key was named.
+
+    Raises:
+        ValueError: One has the same keys on both sides in another order.
+    """
+    left, right = sides
+    if not (left.kind == right.kind == TABLE and left.data.named and right.data.named):
+        return ()
+    aside = {pairing.labels, *pairing.exclude}
+    notes = []
+    for name in left.data.names:
+        if name not in right.data.names or name in aside:
+            continue
+        alike = same_keys(left.data.column(name), right.data.column(name))
+        what = f"the rows of {shown(left.where)} and {shown(right.where)}"
+        got = f"a column {shown(name)} with the same values in another order"
+        fix = f"Name it by --key {name}, or leave it out by --exclude {name}."
+        require(alike != "shuffled", what, "belong together row by row", got, fix)
+        if alike == "same" and name not in pairing.id:
+            where = f"{shown(name)} is an input on both sides, different in every row, and alone tells a row's partner"
+            notes.append(f"{where}: --key {name} or --exclude {name} would keep it out.")
+    return tuple(notes)
 
 
 def _keys(side: OpenedSide, key: str) -> list[list[str | None]]:

@@ -57,12 +57,13 @@ def embed_pair(
         kinds = " and b ".join(f"({about[name]['kind']})" for name in SIDE_NAMES)
         raise ValueError(message("--side", "say which side of the pair these data are", None, f"There are a {kinds}."))
     which = SIDE_NAMES[SIDES.index(check_choice("--side", side, SIDES))]
-    embedder = load_as(PairEmbedder, folder).side(side)
+    both = load_as(PairEmbedder, folder)
+    embedder = both.side(side)
     given = reading or Reading()
     asked = replace(pairing, left=given, right=given)  # of which one is opened
     opened = open_new_side(where, which, asked, pairing, about[which]["kind"], embedder)
     if opened.kind == TABLE:
-        z = embedder.transform(opened.inputs, ignore=pairing.set_aside)
+        z = both.embedded(opened.inputs, side, ignore=pairing.set_aside)
         carried = [*pairing.id, *([] if pairing.key is None else [pairing.key])]
         write_embeddings(out, z, opened.data, tuple(one for one in dict.fromkeys(carried) if one in opened.data.names))
         say(f"Wrote {len(z):,} rows of {z.shape[1]} numbers to {out}.")
@@ -76,4 +77,6 @@ def embed_pair(
             written += len(rows)
     for told in ledger.news():
         say(f"left out: {told}")
+    for told in ledger.in_all(opened.noun):
+        say(told)
     say(f"Wrote {written:,} {opened.noun} of {embedder.width} numbers to {out}.")

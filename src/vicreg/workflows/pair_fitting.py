@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +14,17 @@ from vicreg import runs
 from vicreg._checks import message, require, shown
 from vicreg.inference import Embedder, ImageEmbedder, PairEmbedder, SignalEmbedder
 from vicreg.inference.pair import SIDES
+from vicreg.portrait import Portrait
 from vicreg.runs import Run
 from vicreg.training.branches import BranchForm
-from vicreg.training.engine import Callback, Diverged, Machine, State, check_launched, machine
+from vicreg.training.engine import Callback, Diverged, Machine, check_launched, machine
+from vicreg.training.loggers import check_logger
 from vicreg.training.pair import PairRun, pair_run
 from vicreg.training.pair_config import PairConfig
 from vicreg.training.settings import to_mapping
 from vicreg.training.sides import PictureSide, Side, SignalSide, TableSide, picture_side, signal_side, table_side
 from vicreg.views import evaluation_view, table_views
 from vicreg.workflows.checkpoints import Stop, stoppable, train
-from vicreg.workflows.collapse import Guard
 from vicreg.workflows.embedding import Say, write_embeddings
 from vicreg.workflows.media import MEDIA
 from vicreg.workflows.pair_about import (
@@ -38,6 +38,9 @@ from vicreg.workflows.pair_about import (
     same_pair,
 )
 from vicreg.workflows.pair_judging import JudgedPair, judge_held_out, keep_baseline
+from vicreg.workflows.portraying import command_of, leave_facts, report_on
+from vicreg.workflows.portraying_pairs import portray_pair
+from vicreg.workflows.recording import Recording
 
 
 def fit_pair(
@@ -50,6 +53,7 @@ def fit_pair(
     callbacks: Sequence[Callback] = (),
     say: Say = print,
     stop_on_collapse: bool = False,
+    logger: str | None = None,
 ) -> JudgedPair:
     """Fit a run on pairs and leave it in a folder, judged on a fifth of the pairs, which are held out.
 
@@ -62,6 +66,7 @@ def fit_pair(
         callbacks: Called after every step.
         say: Told in words what is going on.
         stop_on_collapse: Whether the first collapse that is named ends the run.
+        logger: Also log to the run's ``logs``: ``csv`` or ``tensorboard``.
 
     Returns:
         Retrieval between the sides, and each side's own scores or readings.
@@ -74,6 +79,7 @@ def fit_pair(
         Collapsed: There was a collapse to stop on; a checkpoint was written.
     """
     config.check()
+    check_logger(logger)
     run = Run(folder)
     run.check_free()
     place = machine(config.device, precision=config.precision)
@@ -83,7 +89,7 @@ def fit_pair(
     try:
         runs.write_array(run.split, pair.held)
         with stoppable() as stop:
-            return _train_and_judge(run, prepared, callbacks, stop, say, stop_on_collapse)
+            return _train_and_judge(run, prepared, callbacks, stop, say, stop_on_collapse, logger)
     except ValueError as failure:
         if isinstance(failure, Diverged) or not run.checkpoint.exists():  # --resume would only meet it again
             run.withdraw()
@@ -100,6 +106,7 @@ def resume_pair(
     callbacks: Sequence[Callback] = (),
     say: Say = print,
     stop_on_collapse: bool = False,
+    logger: str | None = None,
 ) -> JudgedPair:
     """Go on with an interrupted run: on a CPU to the very bits that it would have reached uninterrupted.
 
@@ -112,6 +119,7 @@ def resume_pair(
         callbacks: Called after every step.
         say: Told in words what is going on.
         stop_on_collapse: Whether the first collapse that is named ends the run.
+        logger: Also log to the run's ``logs``: ``csv`` or ``tensorboard``.
 
     Raises:
         ValueError: The run is finished or damaged, or a source has changed since.
@@ -119,6 +127,7 @@ def resume_pair(
         Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
         Collapsed: There was a collapse to stop on; a checkpoint was written.
     """
+    check_logger(logger)
     run = Run(folder)
     found, own, settings = read_about_pair(run)
     require(not run.finished(), repr(str(folder)), "be an unfinished run", "a finished one", "Name another --out.")
@@ -131,7 +140,7 @@ def resume_pair(
     runs.write_array(run.split, pair.held)
     prepared = _prepare(pair, settings, place, say)
     with stoppable() as stop:
-        return _train_and_judge(run, prepared, callbacks, stop, say, stop_on_collapse)
+        return _train_and_judge(run, prepared, callbacks, stop, say, stop_on_collapse, logger)
 
 
 def _check_settings(given: PairConfig, kept: PairConfig) -> None:
@@ -175,6 +184,8 @@ def _prepare(pair: OpenedPair, config: PairConfig, place: Machine, say: Say) -> 
     held = f", {pair.held.sum():,} of them held out to judge on" if pair.held.any() else ""
     nouns = " and ".join(dict.fromkeys(side.noun for side in pair.sides))
     say(f"{len(pair):,} pairs of {nouns}{held}.")
+    for text in pair.notes:
+        say(text)
     forms: Sequence[BranchForm | None] = config.forms() or (None, None)
     views: Sequence[str | None] = config.views or (None, None)
     left, right = (
@@ -185,10 +196,14 @@ def _prepare(pair: OpenedPair, config: PairConfig, place: Machine, say: Say) -> 
         for text in side.notes:
             say(f"{where}: {text}")
     run = pair_run(config, left, right, place)
-    for ledger in run.ledgers:
+    for ledger, opened in zip(run.ledgers, pair.sides, strict=True):
         for text in ledger.news():
             say(f"left out, and its partner: {text}")
-    aligned = "aligned" if config.aligns((left.kind, right.kind)) else "not aligned (--aligned)"
+        for text in ledger.in_all(opened.noun):
+            say(text)
+    for text in run.notes:
+        say(text)
+    aligned = "aligned" if config.aligns((left.kind, right.kind)) else "not aligned"
     say(f"{run.how.steps:,} steps, {run.epoch:,} to an epoch, on {place.device}; the sides are {aligned}.")
     return _Prepared(run, pair, config, (left, right))
 
@@ -206,13 +221,19 @@ def _side(
 
 
 def _train_and_judge(
-    run: Run, prepared: _Prepared, callbacks: Sequence[Callback], stop: Stop, say: Say, stop_on_collapse: bool
+    run: Run,
+    prepared: _Prepared,
+    callbacks: Sequence[Callback],
+    stop: Stop,
+    say: Say,
+    stop_on_collapse: bool,
+    logger: str | None,
 ) -> JudgedPair:
     """Train, and leave the encoders and what judging finds. The checkpoint goes last: it is all done."""
-    guard = Guard(prepared.run.objective, run, say, stop if stop_on_collapse else None)
-    write = partial(_write_metrics, run, guard)
-    state = train(prepared.run, run.checkpoint, [*callbacks, guard], stop, write, say, [guard])
-    write(state)
+    recording = Recording(run, prepared.run, say, stop if stop_on_collapse else None, logger)
+    watching = [*callbacks, *recording.callbacks]
+    state = train(prepared.run, run.checkpoint, watching, stop, recording.write, say, recording.kept)
+    recording.write(state)
     embedder, pair = prepared.embedder(), prepared.pair
     keep_baseline(run, prepared.sides, embedder)
     for name, side in zip(SIDES, pair.sides, strict=True):
@@ -222,16 +243,24 @@ def _train_and_judge(
             write_embeddings(run.folder / name / "embeddings.parquet", z, side.data, carried)
     embedder.save(run.folder)
     judged = judge_held_out(run, pair, embedder, prepared.config)
+    judged = replace(judged, notes=(*judged.notes, *recording.guard.notes))
+    portray_pair(Portrait(run.portrait), pair, embedder, prepared.config, recording.attempts)
+    aside = {name: getattr(pair.pairing, name) for name in ("key", "labels", "exclude", "id")}
+    how = pair.left.reading.plain() | pair.right.reading.plain()
+    leave_facts(
+        run,
+        recording,
+        kind="pair",
+        words=judged.words(),
+        notes=judged.notes,
+        device=state.device,
+        command=command_of([side.where for side in pair.sides], run.folder, aside | how, prepared.config),
+    )
     run.finish()
-    return replace(judged, notes=(*judged.notes, *guard.notes))
+    report_on(run, recording.attempts, say)
+    return judged
 
 
 def _carried(pairing: Pairing) -> tuple[str, ...]:
     """The columns that go with embeddings."""
     return (*pairing.id, *(() if pairing.key is None else (pairing.key,)))
-
-
-def _write_metrics(run: Run, guard: Guard, state: State) -> None:
-    guard.write()
-    history = state.history()
-    runs.write_csv(run.metrics, ["step", *history], zip(range(1, state.step + 1), *history.values(), strict=True))

@@ -14,8 +14,18 @@ from numpy.typing import NDArray
 from vicreg import runs
 from vicreg._checks import require, shown
 from vicreg.data import Corrupt, kind_of, source_name
-from vicreg.evaluation import Comparison, EmbeddingComparison, Retrieval, pca, readings, readings_in_words, retrieval
-from vicreg.evaluation.words import number
+from vicreg.evaluation import (
+    Comparison,
+    EmbeddingComparison,
+    PrincipalComponents,
+    Retrieval,
+    leading_components,
+    pca,
+    readings,
+    readings_in_words,
+    retrieval,
+)
+from vicreg.evaluation.words import number, retrieval_verdict
 from vicreg.functional import canonical_axes
 from vicreg.inference import PairEmbedder, load_as
 from vicreg.inference.pair import SIDES
@@ -69,6 +79,12 @@ class JudgedPair:
     readings: dict[str, dict[str, float]]
     notes: tuple[str, ...] = ()
 
+    def words(self) -> list[str]:
+        """What was found in sentences, each side's verdict first."""
+        found = [f"{_heading(name)}: {one.verdict('vicreg')}" for name, one in self.sides.items()]
+        found += [retrieval_in_words(self.retrieval)] if self.retrieval else []
+        return found + [f"{_heading(name)}: {readings_in_words(one)}" for name, one in self.readings.items()]
+
     def in_words(self) -> str:
         """All of it, as the command line prints it."""
         parts = [retrieval_in_words(self.retrieval)] if self.retrieval else []
@@ -94,6 +110,8 @@ def retrieval_in_words(found: Mapping[str, Retrieval]) -> str:
                a to b        1.000     1.000
                b to a        1.000     1.000
         chance                .250     1.000          2.5
+        <BLANKLINE>
+        The winner is vicreg: of 4 pairs, vicreg finds a row's partner first more often than chance (+.750 [...]).
     """
     one = next(iter(found.values()))
     lines = [
@@ -105,33 +123,58 @@ def retrieval_in_words(found: Mapping[str, Retrieval]) -> str:
         lines += [_line(" " * 7 + "a to b", each.from_a), _line(" " * 7 + "b to a", each.from_b)]
     chance = {k: min(1.0, k / one.count) for k in one.recall}
     lines.append(_line("chance", chance) + f"{(one.count + 1) / 2:13g}")
-    return "\n".join(lines)
+    ours = found["vicreg"]
+    against = {name: ours.over(other) for name, other in found.items() if other is not ours} | {"chance": ours.over()}
+    return "\n".join([*lines, "", retrieval_verdict("vicreg", against, ours.count)])
 
 
 def _line(name: str, recall: Mapping[int, float]) -> str:
     return f"{name:<17}" + "".join(f"{number(value):>10}" for value in recall.values())
 
 
+@dataclass(frozen=True, eq=False)
+class Baselines:
+    """Linear maps of the rows that the fit learnt from, to judge beside.
+
+    Attributes:
+        cca: Of both sides of two tables; else empty.
+        pca: Of each side that is a table.
+    """
+
+    cca: Maps
+    pca: Mapping[str, PrincipalComponents]
+
+
 def keep_baseline(run: Run, sides: Sequence[Side], embedder: PairEmbedder) -> None:
-    """Keep canonical correlation analysis of two tables, of the embedding's width, to judge against later."""
+    """Keep linear maps of tables to judge against later: PCA of each, and canonical correlation analysis of two."""
+    arrays: dict[str, NDArray[np.float64]] = {}
     left, right = sides
     if isinstance(left, TableSide) and isinstance(right, TableSide):
-        width = min(embedder.a.width, embedder.b.width)
-        axes = canonical_axes(left.x, right.x, width, RIDGE)
+        axes = canonical_axes(left.x, right.x, min(embedder.a.width, embedder.b.width), RIDGE)
         arrays = {"a.projection": axes.left[0], "a.offset": axes.left[1]}
         arrays |= {"b.projection": axes.right[0], "b.offset": axes.right[1]}
+    for name, side in zip(SIDES, sides, strict=True):
+        if isinstance(side, TableSide):
+            found = pca(side.x, min(embedder.side(name).width, side.x.shape[1]))
+            arrays |= {f"{name}.mean": found.mean, f"{name}.components": found.components}
+    if arrays:
         tensors = {name: torch.from_numpy(np.ascontiguousarray(one)) for name, one in arrays.items()}
         runs.write_tensors(run.baseline, tensors, {})
 
 
-def _read_baseline(run: Run) -> Maps:
+def _read_baseline(run: Run) -> Baselines:
     if not run.baseline.exists():
-        return {}
+        return Baselines({}, {})
     tensors, _ = runs.read_tensors(run.baseline)
+    arrays = {name: one.numpy() for name, one in tensors.items()}
+    both = any(name.endswith(".projection") for name in arrays)
     try:
-        return {name: (tensors[f"{name}.projection"].numpy(), tensors[f"{name}.offset"].numpy()) for name in SIDES}
+        maps = {name: (arrays[f"{name}.projection"], arrays[f"{name}.offset"]) for name in SIDES} if both else {}
+        known = [name for name in SIDES if f"{name}.mean" in arrays]
+        own = {name: PrincipalComponents(arrays[f"{name}.mean"], arrays[f"{name}.components"]) for name in known}
     except KeyError as missing:
         raise runs.damaged(run.baseline, "other tensors") from missing
+    return Baselines(maps, own)
 
 
 def judge_held_out(run: Run, pair: OpenedPair, embedder: PairEmbedder, config: PairConfig) -> JudgedPair:
@@ -229,8 +272,14 @@ def _moved(embedder: Any, device: str) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Represented:
-    """Some rows of a side: which of them could be read, and what they are before and after the encoder."""
+class Represented:
+    """Some rows of a side: which of them could be read, and what they are before and after the encoder.
+
+    Attributes:
+        places: (m,) of those asked for, in any order.
+        raw: (m, p) without an encoder.
+        h: (m, k) representations.
+    """
 
     places: NDArray[np.int64]
     raw: NDArray[Any]
@@ -243,10 +292,21 @@ class _Represented:
         return self.raw[found], self.h[found]
 
 
-def _represented(side: OpenedSide, embedder: Any, rows: NDArray[np.int64], config: PairConfig) -> _Represented:
+def represented(side: OpenedSide, embedder: Any, rows: NDArray[np.int64], config: PairConfig) -> Represented:
+    """Rows of a side before and after its encoder; each is opened once, and those that cannot be are left out.
+
+    Args:
+        side: Opened.
+        embedder: That side's.
+        rows: Of the side.
+        config: The run's settings.
+
+    Raises:
+        ValueError: None can be read.
+    """
     if side.kind == TABLE:
         x = embedder.vectorise(side.inputs.take(rows), ignore=side.set_aside)
-        return _Represented(np.arange(len(rows)), x, embedder.encode(x))
+        return Represented(np.arange(len(rows)), x, embedder.encode(x))
     place = {row: k for k, row in enumerate(rows.tolist())}
     ledger = Corrupt(config.max_corrupt, of=len(side))
     places, raw, h = [], [], []
@@ -255,7 +315,7 @@ def _represented(side: OpenedSide, embedder: Any, rows: NDArray[np.int64], confi
         raw.append(plain)
         h.append(embedder.encode(crops))
     require(bool(raw), shown(side.where), f"hold {side.noun} that can be read", "none")
-    return _Represented(np.array(places), np.concatenate(raw), np.concatenate(h))
+    return Represented(np.array(places), np.concatenate(raw), np.concatenate(h))
 
 
 def _judged(
@@ -267,7 +327,7 @@ def _judged(
     learnt = _some(np.flatnonzero(~asked & pair.known), MOST_LEARNT, rng)
     pairs = np.concatenate((learnt, judged_on))
     left, right = (
-        _represented(side, embedder.side(name), own[pairs], config)
+        represented(side, embedder.side(name), own[pairs], config)
         for side, name, own in zip(pair.sides, SIDES, pair.rows, strict=True)
     )
     both = np.intersect1d(left.places, right.places)
@@ -279,11 +339,16 @@ def _judged(
     if len(judged_on) < asked.sum():
         notes.append(f"Judged on {len(judged_on):,} of {asked.sum():,} pairs, drawn at random.")
     if not embedder.aligned:
-        notes.append("The sides are not aligned (--aligned): their embeddings cannot be compared with each other.")
-    maps = _read_baseline(run)
+        apart = "The sides are not aligned: their embeddings cannot be compared with each other"
+        notes.append(f"{apart}; --aligned would align them.")
+    kept = _read_baseline(run)
     labels = None if pair.labels is None else pair.labels[pairs[both]]
-    found = _retrieved(parts, maps, test) if embedder.aligned else {}
-    sides, told, faults = _by_themselves(parts, maps, labels, test)
+    found = _retrieved(parts, kept.cca, test) if embedder.aligned else {}
+    sides, told, faults = _by_themselves(parts, kept, labels, test)
+    without = [name for name, one in sides.items() if "pca" not in one.widths]
+    if without:
+        which = " and ".join(f"the {SIDE_NAMES[SIDES.index(name)]} side" for name in without)
+        notes.append(f"There is no PCA of {which}: it would have to be fitted on the pairs that are judged.")
     return JudgedPair(found, sides, told, (*notes, *faults))
 
 
@@ -296,7 +361,7 @@ def _retrieved(parts: Parts, maps: Maps, test: NDArray[np.bool_]) -> dict[str, R
 
 
 def _by_themselves(
-    parts: Parts, maps: Maps, labels: NDArray[Any] | None, test: NDArray[np.bool_]
+    parts: Parts, kept: Baselines, labels: NDArray[Any] | None, test: NDArray[np.bool_]
 ) -> tuple[dict[str, Comparison], dict[str, dict[str, float]], list[str]]:
     """Each side's comparison or readings, and why a side has none."""
     sides: dict[str, Comparison] = {}
@@ -305,7 +370,7 @@ def _by_themselves(
     for name, (raw, h) in parts.items():
         try:
             if labels is not None:
-                sides[name] = _compared(raw, h, maps.get(name), labels, test)
+                sides[name] = _compared(raw, h, kept.cca.get(name), kept.pca.get(name), labels, test)
             else:
                 told[name] = readings(raw[test], h[test])
         except ValueError as failure:
@@ -326,6 +391,7 @@ def _compared(
     raw: NDArray[Any],
     h: NDArray[np.float32],
     maps: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+    components: PrincipalComponents | None,
     labels: NDArray[Any],
     test: NDArray[np.bool_],
 ) -> Comparison:
@@ -334,8 +400,10 @@ def _compared(
     raw, h, test = raw[known], h[known], test[known]
     sets: dict[str, NDArray[Any]] = {"raw": raw}
     learnt = raw[~test]
-    if len(learnt) > 1:
-        sets["pca"] = pca(learnt, min(h.shape[1], raw.shape[1])).transform(raw)
+    if components is None and len(learnt) > 1:
+        components = leading_components(learnt, h.shape[1])  # a table has its own already
+    if components is not None:
+        sets["pca"] = components.transform(raw)
     if maps is not None:
         sets["cca"] = _mapped(raw, maps)
     sets["vicreg"] = h

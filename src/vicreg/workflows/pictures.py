@@ -29,6 +29,7 @@ from vicreg.data import (
 from vicreg.inference import ImageEmbedder, crops_of_all, crops_of_each
 from vicreg.networks import IMAGE_ENCODERS
 from vicreg.networks.export import Exported, exported
+from vicreg.portrait.media import JPEG, SIDE, thumbnail
 from vicreg.training.config import ImageConfig
 from vicreg.training.engine import Machine
 from vicreg.training.image import ImageRun, image_run, joint_embedding, shard_run
@@ -39,6 +40,8 @@ from vicreg.workflows.medium import Looked, Medium, RandomCrops, Reading, Stream
 
 PIXELS = 32
 """Raw pixels are judged at this side at most: more of them only blur what a linear probe or neighbours see."""
+GREY = 16
+"""A map of them is of grey ones at this side."""
 
 
 def _opened(where: str, reading: Reading) -> ImageSource:
@@ -89,6 +92,17 @@ def _pixels(crops: Tensor) -> NDArray[np.uint8]:
         crops = interpolate(crops, (side, side), mode="bilinear", antialias=True)
     found: NDArray[np.uint8] = crops.flatten(1).numpy()
     return found
+
+
+def _plain(embedder: ImageEmbedder, raw: NDArray[Any], crops: Tensor) -> NDArray[np.float32]:
+    grey = crops.float().mean(1, keepdim=True)
+    side = min(GREY, grey.shape[-1])
+    found: NDArray[np.float32] = interpolate(grey, (side, side), mode="area").flatten(1).numpy()
+    return found
+
+
+def _shown(source: ImageSource, row: int) -> tuple[str, bytes]:
+    return JPEG, thumbnail(source.opened(row).at_least(2 * SIDE))
 
 
 def _random_crops(embedder: ImageEmbedder) -> RandomCrops:
@@ -156,6 +170,9 @@ PICTURES = Medium(
     untrained=_untrained,
     like=lambda where, given, own, embedder: given,
     looked=_looked,
+    plain=_plain,
+    what_plain=lambda embedder: f"{GREY} x {GREY} grey pixels",
+    shown=_shown,
     random_crops=_random_crops,
     network=_Finished,
     exported=_exported,

@@ -23,12 +23,14 @@ from vicreg.data import (
     SignalSubset,
     are_recordings,
     fingerprint_signals,
+    kind_of,
     read_signals,
 )
 from vicreg.inference import SignalEmbedder
 from vicreg.inference.crops import crops_of_each
 from vicreg.networks import Branch
 from vicreg.networks.export import Exported
+from vicreg.portrait.media import SECONDS, WAV, sound_clip
 from vicreg.training.engine import Machine
 from vicreg.training.settings import SAME_FOLDER
 from vicreg.training.signal import SignalRun, joint_embedding, signal_run
@@ -63,9 +65,13 @@ def _streams(where: str) -> bool:
 
 
 def _like(where: str, given: Reading, own: Reading, embedder: SignalEmbedder) -> Reading:
-    """Recordings come as those of the fit did, arrays and lists at their rate, long tables with their columns."""
+    """Recordings come as those of the fit did, arrays and lists at their rate, long tables with their columns.
+
+    What a run learnt from a long table is at home with arrays, too, whose channels are its columns in their order.
+    """
     spec, sounds = embedder.spec, are_recordings(where)
-    if not sounds and (given.id or own.id):
+    arrays = given.id is None and given.time is None and (where.endswith(".npy") or kind_of(where) == "signal")
+    if not sounds and not arrays and (given.id or own.id):
         return replace(given, id=given.id or own.id, time=given.time or own.time, values=given.values or spec.columns)
     how = spec.how_to_read(where)
     rate = how["rate"]
@@ -161,6 +167,29 @@ def described(samples: NDArray[np.float32], spec: SignalSpec) -> NDArray[np.floa
     return found.T.ravel().astype(np.float32)
 
 
+def _plain(embedder: SignalEmbedder, raw: NDArray[np.float32], crops: Tensor) -> NDArray[np.float32]:
+    """Sounds as they are described; of other signals each channel on its own scale."""
+    if embedder.spec.sound:
+        return raw
+    scale = np.array(embedder.spec.std, np.float32)[:, None]
+    found: NDArray[np.float32] = (raw.reshape(len(raw), len(scale), -1) / scale).reshape(len(raw), -1)
+    return found
+
+
+def _what_plain(embedder: SignalEmbedder) -> str:
+    spec = embedder.spec
+    mel = spec.sound and (spec.rate or 0) >= SLOWEST_MEL
+    return "mean and deviation of the log-mel bands" if mel else "mean, deviation and quantiles of each channel"
+
+
+def _shown(source: SignalSource, row: int) -> tuple[str, bytes] | None:
+    """The beginning of a sound; other signals are not to be heard."""
+    if not source.sound or (source.rate or 0) < SLOWEST_MEL:
+        return None
+    rate = float(source.rate or 0)
+    return WAV, sound_clip(source.read_crop(row, 0, int(SECONDS * rate)), rate)
+
+
 def _random_crops(embedder: SignalEmbedder) -> RandomCrops:
     still = embedder.parts[0].view
     view = replace(still.wave if isinstance(still, SpectrogramView) else still, centre=False)
@@ -207,6 +236,9 @@ SIGNALS = Medium(
     untrained=_untrained,
     like=_like,
     looked=_looked,
+    plain=_plain,
+    what_plain=_what_plain,
+    shown=_shown,
     random_crops=_random_crops,
     network=lambda embedder: embedder.encoder,
     exported=_exported,
