@@ -353,6 +353,7 @@ def test_bad_recordings_are_left_out_and_told(folder):
         "Resampled to 1,000 samples a second, as most have: of 7 recordings looked at, 1 has 2,000.",
         "Of 7 signals looked at, 1 is silent: there is nothing to learn from them.",
         "Of 7 signals looked at, 1 is clipped: over 1 % of the samples at full scale.",
+        "Of 7 signals looked at, 2 are shorter than a view of 200 samples: their means surround them.",
     )
     assert np.isfinite(run.train().history()["total"]).all()
     with pytest.raises(ValueError, match=r"corrupt signals must be at most 0.05 of all \(max_corrupt\); got 1 of 8"):

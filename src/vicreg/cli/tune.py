@@ -107,7 +107,7 @@ def tune_images(
         labels: What to choose and to judge by: folder for the sub-folders, or the name of a column or array.
         score: What trials are chosen by. Without labels: rankme, rankme-embedding, lidar, alpha-req, trustworthiness,
             neighbors or stability. With labels: linear, knn, silhouette, or a scorer of scikit-learn's. Left out:
-            rankme-embedding without labels, linear with them.
+            neighbors without labels, linear with them.
         space: A YAML file of what is searched, as the study's space.yaml has it.
         trials: In all, over all processes that share the study.
         storage: The URL of a database, or another of Optuna's storages, that many machines share; a journal in the
@@ -154,7 +154,7 @@ def tune_signals(
         values: The columns of a long table with the signals' channels; all others with numbers if left out.
         score: What trials are chosen by. Without labels: rankme, rankme-embedding, lidar, alpha-req, trustworthiness,
             neighbors or stability. With labels: linear, knn, silhouette, or a scorer of scikit-learn's. Left out:
-            rankme-embedding without labels, linear with them.
+            neighbors without labels, linear with them.
         space: A YAML file of what is searched, as the study's space.yaml has it.
         trials: In all, over all processes that share the study.
         storage: The URL of a database, or another of Optuna's storages, that many machines share; a journal in the

@@ -38,7 +38,7 @@ NOT_COMPARED = ("device", "workers", "precision", "channels_last", "compile")
 """Settings in which machines that share a study may differ."""
 
 DEFAULT_SCORE = "columns"
-DEFAULT_SCORE_ELSEWHERE = "rankme-embedding"
+DEFAULT_SCORE_ELSEWHERE = "neighbors"
 DEFAULT_SCORE_BY_LABELS = "linear"
 
 
