@@ -95,8 +95,8 @@ def answer(every: Sequence[Problem]) -> Iterator[str]:
         mine, labels = (np.mean([gain(one, name) for one in later]) for name in ("mixture", "labels: both"))
         yield prose(
             f"`mixture` was put together when the first {SEEN} drawn configurations of each data set were seen,",
-            "and took the place of `columns` as the default score until later draws spoke against it. Among those drawn",
-            f"after, which had no part in that, it gains {points(mine)} over the default, and labels",
+            "and took the place of `columns` as the default score until later draws spoke against it. Among those",
+            f"drawn after, which had no part in that, it gains {points(mine)} over the default, and labels",
             f"{points(labels)}.",
         )
     top = analysis.best_on(every, free)

@@ -103,15 +103,15 @@ def retrieval_in_words(found: Mapping[str, Retrieval]) -> str:
     """Retrieval as a small table of plain text.
 
     Example:
-        >>> print(retrieval_in_words({"vicreg": retrieval(np.eye(4), np.eye(4), depths=(1, 5))}))
-        Retrieval among 4 pairs: how often a row's partner is among the k nearest on the other side.
+        >>> print(retrieval_in_words({"vicreg": retrieval(np.eye(40), np.eye(40), depths=(1, 5))}))
+        Retrieval among 40 pairs: how often a row's partner is among the k nearest on the other side.
                          recall@1  recall@5  median rank
         vicreg               1.000     1.000            1
                a to b        1.000     1.000
                b to a        1.000     1.000
-        chance                .250     1.000          2.5
+        chance                .025      .125         20.5
         <BLANKLINE>
-        The winner is vicreg: of 4 pairs, vicreg finds a row's partner first more often than chance (+.750 [...]).
+        The winner is vicreg: of 40 pairs, vicreg finds a row's partner first more often than chance (+.975 [...]).
     """
     one = next(iter(found.values()))
     lines = [
