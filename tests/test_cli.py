@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -414,3 +416,24 @@ def test_a_read_only_run_is_judged_all_the_same(table, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "vicreg" in said
     assert "The scores are not in a file: " in said
+
+
+def test_help_on_all_of_it_is_there_at_once(capsys):
+    code = "import sys; from vicreg.cli import main\ntry: main(['-h'])\nfinally: print('torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.endswith("\nFalse\n")
+    assert run("--help") == 0
+    assert shown.startswith(capsys.readouterr().out)
+    for name in ("demo", "fit", "tune", "embed", "evaluate", "report", "diagnose", "export"):
+        assert f"  vicreg {name} " in shown
+        assert run(name, "--help") == 0
+
+
+def test_ids_that_come_many_times_may_be_those_of_signals(table, capsys):
+    rows = pd.DataFrame({"walk": np.repeat(["a", "b", "c"], 20), "x": np.random.default_rng(0).normal(size=60)})
+    rows.to_csv("steps.csv", index=False)
+    assert run("fit", "steps.csv", "--id", "walk", *QUICK) == 0
+    said = "'walk' has 3 ids in 60 rows: if each is a signal, --id walk --time COLUMN learns from signals."
+    assert said in capsys.readouterr().out
+    assert run("fit", "people.csv", "--id", "number", *QUICK) == 0
+    assert "--time" not in capsys.readouterr().out

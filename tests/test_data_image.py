@@ -409,7 +409,7 @@ def test_the_share_of_a_stream_is_of_what_was_met():
         ledger.add(CorruptImage(str(number), "an empty file"))
     ledger.good(1090)
     ledger.add(CorruptImage("10", "an empty file"))
-    with pytest.raises(ValueError, match="got 12 of 1102"):
+    with pytest.raises(ValueError, match="got 12 of 1,102"):
         ledger.add(CorruptImage("11", "an empty file"))
 
 

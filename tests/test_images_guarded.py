@@ -59,7 +59,7 @@ def test_judging_on_what_was_learnt_from_says_so(capsys):
     tree(Path("tree"))
     assert run("fit", "tree", *SHORT, "--out", "run") == 0
     assert run("evaluate", "run", "tree") == 0
-    assert "The encoder has learnt from these pictures" in capsys.readouterr().out
+    assert "The encoder has learnt from the pictures in tree, or most of them" in capsys.readouterr().out
 
 
 def test_few_labelled_pictures_are_watched_with_fewer_neighbours():
@@ -82,7 +82,7 @@ def test_a_source_that_goes_away_leaves_the_checkpoint(monkeypatch, capsys):
     monkeypatch.setattr(runs, "write_tensors", then_away)
     words = [*TINY, "--epochs", "4", "--out", "run"]
     assert run("fit", "tree", *words) == 2
-    assert "must be at most 0.05 of all (max_corrupt)" in capsys.readouterr().err
+    assert "must be at most 0.05 of all (--max-corrupt)" in capsys.readouterr().err
     assert Run(Path("run")).checkpoint.exists()
     Path("elsewhere").rename("tree")
     monkeypatch.setattr(runs, "write_tensors", written)

@@ -14,7 +14,9 @@ from vicreg.evaluation import EmbeddingComparison, hold_out, infer_task
 from vicreg.evaluation.splits import MOST_JUDGED_ROWS, one_split
 from vicreg.training.config import TableConfig
 from vicreg.training.settings import to_mapping
+from vicreg.training.signal_config import SignalConfig
 from vicreg.workflows import fitting, judging, read_settings
+from vicreg.workflows.collection_judging import short_in_words
 
 
 @given(
@@ -174,3 +176,20 @@ def test_any_damaged_settings_are_settings_or_refused(tmp_path_factory, data):
 def test_a_runs_configuration_gives_its_settings(tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"source": "x", "settings": to_mapping(TableConfig(steps=7))}))
     assert read_settings(tmp_path / "config.yaml", TableConfig) == TableConfig(steps=7)
+
+
+def test_a_short_run_that_is_as_good_as_untrained_says_so():
+    draw = np.random.default_rng(0)
+    labels = np.arange(80) % 2
+    h = labels[:, None] + draw.normal(size=(80, 3))
+    same, better, alone = (
+        EmbeddingComparison(sets, labels)
+        for sets in ({"random": h, "vicreg": h}, {"random": draw.normal(size=(80, 3)), "vicreg": h}, {"vicreg": h})
+    )
+    few = SignalConfig(steps=7, batch_size=16)
+    usual = SignalConfig().steps_for(64)
+    assert short_in_words(same, few, 64) == [
+        f"After 7 steps, where the default makes {usual:,}, it does no better than untrained: more --steps may help."
+    ]
+    assert short_in_words(better, few, 64) == short_in_words(alone, few, 64) == []
+    assert short_in_words(same, SignalConfig(steps=usual), 64) == []

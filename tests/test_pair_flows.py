@@ -257,7 +257,7 @@ def test_bad_input_is_told_before_anything_is_written(place, tmp_path):
             "'id' on the left .* key in every row; got none in 2 rows .row 0, 1, counted from 0.",
         ),
         ("upper.csv", Pairing(key="name"), "--key must name a column of .*upper.csv"),
-        ("upper.csv", Pairing(labels="z"), "--labels must name labels that a side has; got 'z'"),
+        ("upper.csv", Pairing(labels="yy"), "--labels must name labels that a side has; got 'yy', .* Is 'y' meant"),
         ("upper.csv", Pairing(exclude=("z",)), "--exclude must name columns of either table"),
         ("upper.csv", Pairing(id=("vicreg0",)), "--id must name columns other than vicreg0"),
         ("upper.csv", Pairing(left=Reading(rate=8.0)), "the table .*upper.csv' must be read as it is"),
@@ -372,7 +372,7 @@ def test_new_tables_are_judged_as_they_are_transformed(tmp_path):
     judged = evaluate_pair(run, *fresh, Pairing(labels="kind"))
     assert set(judged.sides) == {"a", "b"}
     rows = [frame.drop(columns=["id", "kind"], errors="ignore") for frame in new.values()]
-    z = [vicreg.load(run).transform(frame, side) for frame, side in zip(rows, "ab", strict=True)]
+    z = [vicreg.load(run).transform(frame, side=side) for frame, side in zip(rows, "ab", strict=True)]
     assert judged.retrieval["vicreg"] == retrieval(*z)
     with pytest.raises(ValueError, match="--exclude must name columns of either table .*; got 'junk'"):
         evaluate_pair(run, *fresh, Pairing(exclude=("junk",)))

@@ -331,7 +331,7 @@ def test_corrupt_pictures_are_left_out_of_a_resident_run(tmp_path):
     run = image_run(replace(TINY, batch_size=19), source, machine("cpu"), codes=np.arange(20))
     assert run.ledger.names == [str(tmp_path / "07.png")]
     assert sorted(run.feed.draw(0).labels.tolist()) == [k for k in range(20) if k != 7]
-    with pytest.raises(ValueError, match=r"corrupt pictures must be at most 0 of all \(max_corrupt\); got 1 of 20"):
+    with pytest.raises(ValueError, match=r"corrupt pictures must be at most 0 of all \(--max-corrupt\); got 1 of 20"):
         image_run(replace(TINY, max_corrupt=0.0), source, machine("cpu"))
 
 

@@ -356,7 +356,7 @@ def test_bad_recordings_are_left_out_and_told(folder):
         "Of 7 signals looked at, 2 are shorter than a view of 200 samples: their means surround them.",
     )
     assert np.isfinite(run.train().history()["total"]).all()
-    with pytest.raises(ValueError, match=r"corrupt signals must be at most 0.05 of all \(max_corrupt\); got 1 of 8"):
+    with pytest.raises(ValueError, match=r"corrupt signals must be at most 0.05 of all \(--max-corrupt\); got 1 of 8"):
         prepared(read_signals(folder))
 
 
@@ -368,6 +368,7 @@ def test_a_side_of_a_pair_tells_the_same_of_its_recordings(folder):
         "1 has 2,000.",
         "1 is silent: there is nothing to learn from them.",
         "1 has 2 channels: their mean is taken.",
+        "4 are shorter than a view of 250 samples: their means surround them.",
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 LONGEST_SHOWN = 120
@@ -75,6 +76,17 @@ def listed(names: Iterable[object], most: int = 5) -> str:
     every = list(names)
     text = ", ".join(shown(name) for name in every[:most])
     return text if len(every) <= most else f"{text} and {len(every) - most} more"
+
+
+def near(name: object, known: Iterable[str]) -> str:
+    """A question after the names that somebody may have meant; empty where none is like it.
+
+    Example:
+        >>> near("digits", ["who", "digit"]), near("digits", ["who"])
+        ("Is 'digit' meant?", '')
+    """
+    alike = get_close_matches(str(name), list(dict.fromkeys(known)), n=3)
+    return f"Is {' or '.join(map(shown, alike))} meant?" if alike else ""
 
 
 def check_number(

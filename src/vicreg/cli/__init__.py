@@ -1,5 +1,5 @@
 """The command line: words in, words out. All work is done elsewhere."""
 
-from vicreg.cli.entry import main
+from vicreg.cli.door import main
 
 __all__ = ["main"]

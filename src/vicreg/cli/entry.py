@@ -15,6 +15,7 @@ import tyro
 
 from vicreg._checks import message, shown
 from vicreg.cli.commands import demo, diagnose, embed, evaluate, export
+from vicreg.cli.door import COMMANDS, DESCRIPTION
 from vicreg.cli.fit import fit_for
 from vicreg.cli.given import help_first, with_values
 from vicreg.cli.report import report
@@ -22,27 +23,6 @@ from vicreg.cli.speech import show_warning
 from vicreg.cli.tune import tune_for
 from vicreg.distributed import own_number, process_count
 from vicreg.workflows import Collapsed, Interrupted
-
-DESCRIPTION = """Representations from data without labels.
-
-A table is a .csv or .tsv file (also .gz), a .parquet file or folder of parts, a .feather, .npy or .npz file. Pictures
-are a folder of them, a .parquet file with a column of them, an .npz array, or .tar shards. Sounds are a folder of
-recordings or a .parquet file with a column of them; other signals an array (n, channels, time) in an .npz or .npy file,
-or a long table. Two sources are a pair, whose rows belong together. A run is the folder that `vicreg fit` leaves.
-
-  vicreg demo                                         a minute's tour on handwritten digits
-  vicreg fit people.csv --labels income               learn from all other columns, judge on a fifth of the rows
-  vicreg fit photos/ --encoder resnet50               learn from pictures; vicreg fit photos/ --help has the settings
-  vicreg fit sounds/ --labels folder                  learn from recordings; the sub-folders are there to judge by
-  vicreg fit steps.csv --id walk --time t             learn from the signals of a long table
-  vicreg fit photos/ facts.csv --key photo            learn from two sources of the same things
-  vicreg tune people.csv --trials 40                  search for better settings, without labels or with them
-  vicreg embed runs/people new.csv --out new.parquet  embed new rows, pictures or signals
-  vicreg evaluate runs/people labelled.csv            judge on new labelled rows, pictures or signals
-  vicreg report runs/people runs/others               a page that shows what was learnt, or runs side by side
-  vicreg diagnose embeddings.npy                      is it collapsed? readings of any embeddings
-  vicreg export runs/photos --format onnx --out f.onnx  the encoder for other programs
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,16 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = show_warning  # type: ignore[assignment]  # it takes what it needs
-            commands: dict[str, Callable[..., None]] = {
-                "demo": demo,
-                "fit": fit_for(given),
-                "tune": tune_for(given),
-                "embed": embed,
-                "evaluate": evaluate,
-                "report": report,
-                "diagnose": diagnose,
-                "export": export,
-            }
+            fitting, tuning = fit_for(given), tune_for(given)
+            does = (demo, fitting, tuning, embed, evaluate, report, diagnose, export)
+            commands: dict[str, Callable[..., None]] = dict(zip(COMMANDS, does, strict=True))
             for command in commands.values():
                 _unbroken(command)
             words = with_values(help_first(given))

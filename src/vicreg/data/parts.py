@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from vicreg._checks import listed, message, require, shown
+from vicreg._checks import listed, message, near, require, shown
 
 KEPT = 2**30
 """More bytes of encoded samples than this are copied to a temporary file and read from there."""
@@ -165,7 +165,8 @@ def labels_of(path: Path, name: str) -> NDArray[Any]:
     for part in parts_of(path):
         schema = schema_of(part)
         known = f"the columns {listed(schema.names)}"
-        require(name in schema.names, parquet_in_words(part), f"have a column of labels {shown(name)}", known)
+        fix = near(name, schema.names)
+        require(name in schema.names, parquet_in_words(part), f"have a column of labels {shown(name)}", known, fix)
         try:
             with parquet.ParquetFile(part) as file:
                 column = file.read(columns=[name]).column(name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vicreg._checks import listed, require, shown
+from vicreg._checks import listed, near, require, shown
 from vicreg.data.arrays import LABELS, TABLES, Shapes, damaged, file_in_words, in_words, shapes_in
 from vicreg.data.signal_given import GivenSignals, cut_up
 
@@ -59,7 +59,7 @@ def read_signal_array(
     if beside is not None:
         right = beside in shapes and shapes[beside][0] == (count,) and shapes[beside][1].kind in "biuUS"
         rule = f"hold a class for each of {count} signals in {shown(beside)}"
-        require(right, file_in_words(path), rule, in_words(shapes))
+        require(right, file_in_words(path), rule, in_words(shapes), "" if beside in shapes else near(beside, shapes))
     try:
         with np.load(path, allow_pickle=False) as archive:
             array = archive[key]

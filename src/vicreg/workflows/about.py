@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import vicreg
 from vicreg import runs
-from vicreg._checks import listed, message, require, shown
+from vicreg._checks import listed, message, near, require, shown
 from vicreg.data import Frame, fingerprint, read_table
 from vicreg.data.cells import as_arrow
 from vicreg.evaluation import hold_out
@@ -60,7 +60,8 @@ def inputs(frame: Frame, columns: Columns) -> Frame:
         ("--id", columns.id),
     ):
         unknown = [name for name in names or () if name not in frame.names]
-        require(not unknown, option, f"name columns of the table ({listed(frame.names, 20)})", listed(unknown))
+        fix = near(unknown[0], frame.names) if unknown else ""
+        require(not unknown, option, f"name columns of the table ({listed(frame.names, 20)})", listed(unknown), fix)
     taken = [name for name in columns.id if EMBEDDING_COLUMN.fullmatch(name)]
     require(not taken, "--id", "name columns other than vicreg0, vicreg1, ...", listed(taken), "Rename the column.")
     return frame.drop(set(columns.set_aside)) if columns.set_aside else frame

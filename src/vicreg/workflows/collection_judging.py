@@ -176,12 +176,18 @@ def _judged(medium: Medium, embedder: Embeds, train: Labelled, test: Labelled, c
     sets["vicreg"] = (learnt.trained, judged.trained)
     notes = [f"{len(ledger.names)} {medium.nouns} could not be read and are left out."] if ledger.names else []
     comparison: Comparison = ProbeComparison(sets, learnt.labels, judged.labels, random_state=config.seed % 2**32)
-    notes += _short_in_words(comparison, config, len(train.rows))
+    notes += short_in_words(comparison, config, len(train.rows))
     return Judged(comparison, None, tuple(notes))
 
 
-def _short_in_words(comparison: Comparison, config: Settings, count: int) -> list[str]:
-    """A note on a run of few steps whose encoder is no better than it was drawn."""
+def short_in_words(comparison: Comparison, config: Settings, count: int) -> list[str]:
+    """A note on a run of few steps whose encoder is no better than it was drawn.
+
+    Args:
+        comparison: Of ``vicreg`` with others.
+        config: The run's settings.
+        count: Items that are learnt from.
+    """
     steps, usual = config.steps_for(count), type(config)().steps_for(count)
     if steps >= usual or "random" not in comparison.widths:
         return []

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import vicreg
 from vicreg import runs
-from vicreg._checks import listed, message, require, shown
+from vicreg._checks import listed, message, near, require, shown
 from vicreg.data import (
     FOLDER,
     Frame,
@@ -209,11 +209,13 @@ def paired(sides: tuple[OpenedSide, OpenedSide], pairing: Pairing, asked: Pairin
     """
     _check_columns(sides, asked)
     rows = _aligned(sides, pairing)
-    notes = _notes_on_keys(sides, pairing) if pairing.key is None else ()
     labels = _labels(sides, rows, pairing)
     if labels is None and asked.labels is not None:
         got = " and ".join(f"{shown(side.where)} without" for side in sides)
-        raise ValueError(message("--labels", "name labels that a side has", f"{shown(asked.labels)}, {got}"))
+        known = [name for side in sides if side.kind == TABLE for name in side.data.names]
+        fix = near(asked.labels, known)
+        raise ValueError(message("--labels", "name labels that a side has", f"{shown(asked.labels)}, {got}", fix))
+    notes = _notes_on_keys(sides, pairing) if pairing.key is None else ()
     return OpenedPair(*sides, rows, pairing, labels, held_out(len(rows[0]), labels), notes)
 
 
