@@ -195,7 +195,9 @@ def test_bad_arrays_are_refused(tmp_path):
     with pytest.raises(ValueError, match="must have two dimensions"):
         read_table(tmp_path / "flat.npy")
     np.savez(tmp_path / "views.npz", a=np.eye(2), b=np.eye(2))
-    with pytest.raises(ValueError, match=r"one with two axes that is called X, x or data; got 'a' \(2, 2\), 'b' \(2, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"one with two axes that is called X, x or data; got 'a' \(2, 2\), 'b' \(2, 2\)"
+    ):
         read_table(tmp_path / "views.npz")
     np.savez(tmp_path / "name.npz", X=np.eye(2), x1=np.arange(2))
     with pytest.raises(ValueError, match="names of arrays must differ from x0, x1"):
