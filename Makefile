@@ -14,7 +14,7 @@ demo: .venv/ready
 test: .venv/ready
 	.ci/chromium
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m slow
 
 check: .venv/ready
 	$(BIN)/ruff check

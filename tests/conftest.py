@@ -29,3 +29,11 @@ def pools():
     yield pool
     for workers in made.values():
         workers.stop()
+
+
+LONGEST = ("test_readme.py", "test_images_interrupted.py", "test_cli_signals.py")
+"""Files that take minutes: begun last, one of them would keep a process busy while the others have nothing left."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
